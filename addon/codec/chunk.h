@@ -1,0 +1,51 @@
+// How a whole chunk is coded: work that runs in phases of independent units, so that a pool of threads (or one) can carry it out.
+#pragma once
+
+#include "buffer.h"
+#include "layout.h"
+
+namespace kvreel {
+
+// A tensor's memory, as an engine holds it.
+struct TensorLayout {
+  LayoutOrder order;
+  KvShape shape;
+  uint32_t block_tokens;
+};
+
+// The smallest part of an object that is read and verified alone.
+struct Section {
+  uint64_t offset;  // from the first section's first byte
+  uint64_t length;
+  uint64_t checksum;
+};
+
+// One encode or decode. The owner calls run() once for every unit of phase 0, in any order and on any thread, then settle(0), then
+// phase 1, and so on. `worker` is below the count given to start(); two units never run with the same worker at a time.
+class ChunkJob {
+ public:
+  virtual ~ChunkJob() = default;
+  virtual Status start(uint32_t workers) noexcept = 0;
+  virtual uint32_t phases() const noexcept = 0;
+  virtual uint32_t units(uint32_t phase) const noexcept = 0;
+  virtual Status run(uint32_t phase, uint32_t unit, uint32_t worker) noexcept = 0;
+  virtual Status settle(uint32_t phase) noexcept = 0;
+};
+
+// What an encode leaves behind.
+class EncodeJob : public ChunkJob {
+ public:
+  // Side information that every section needs to be decoded; belongs into the object's header.
+  virtual ConstBytes model() const noexcept = 0;
+  virtual Span<const Section> sections() const noexcept = 0;
+};
+
+// The part of a chunk that is decoded: whole groups of tokens of whole layers. The destination holds just this part.
+struct Selection {
+  uint32_t layer_begin, layer_count;
+  uint32_t group_begin, group_count;
+};
+
+constexpr uint32_t group_count(uint32_t tokens, uint32_t group_tokens) noexcept { return (tokens + group_tokens - 1) / group_tokens; }
+
+}  // namespace kvreel

@@ -1,0 +1,12 @@
+// The one place that asks what the processor can do.
+#pragma once
+
+namespace kvreel {
+
+// True where the *_avx2.cc files may run: AVX2 and BMI2, on processors whose pdep and pext are not microcoded.
+bool cpu_has_avx2() noexcept;
+
+// For tests and benchmarks: makes cpu_has_avx2() answer false until called with false again.
+void cpu_force_scalar(bool force) noexcept;
+
+}  // namespace kvreel

@@ -1,0 +1,575 @@
+#include "exact.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "checksum.h"
+#include "cpu.h"
+#include "exact_model.h"
+#include "little_endian.h"
+#include "rows.h"
+
+namespace kvreel {
+namespace {
+
+// A channel's class while its table is not yet numbered: spread << 4 | place in bin << 2 | balance of signs.
+constexpr uint32_t kClasses = 256;
+constexpr int kSpreadBias = 3;
+
+// Raw low bits at most, by element type: where a channel spreads widely, finer bins than these buy nothing.
+uint32_t max_shift(ElementType type) noexcept { return type == ElementType::kF16 ? 10 : element_bytes(type) == 1 ? 3 : 7; }
+
+uint32_t shift_of_class(uint32_t channel_class, ElementType type) noexcept {
+  const int shift = int(channel_class >> 4) - kSpreadBias;
+  if (shift < 0) return 0;
+  return uint32_t(shift) < max_shift(type) ? uint32_t(shift) : max_shift(type);
+}
+
+// Looks at one channel and chooses how it is coded; returns its class. `channel->table` is left to be set.
+uint32_t describe_channel(const uint16_t* row, size_t tokens, ElementType type, ExactChannel* channel) noexcept {
+  const uint32_t bits = exact_magnitude_bits(type);
+  const uint32_t mask = (1u << bits) - 1;
+  uint64_t sum = 0, negative = 0;
+  for (size_t t = 0; t < tokens; t++) {
+    sum += row[t] & mask;
+    negative += row[t] >> bits & 1;
+  }
+  const double mean = double(sum) / double(tokens);
+  const int32_t rounded_mean = int32_t(mean);
+  uint64_t deviation = 0;
+  for (size_t t = 0; t < tokens; t++) {
+    const int32_t d = int32_t(row[t] & mask) - rounded_mean;
+    deviation += uint32_t(d < 0 ? -d : d);
+  }
+  // Bins half as wide as the mean deviation: finer ones gain less than their larger tables cost.
+  const double spread = double(deviation) / double(tokens);
+  int level = spread < 0.125 ? 0 : std::ilogb(spread) - 1 + kSpreadBias;
+  if (level < 0) level = 0;
+  if (level > 15) level = 15;
+  const uint32_t shift = shift_of_class(uint32_t(level) << 4, type);
+  const double mean_in_bins = std::ldexp(mean, -int(shift));
+  channel->mean_bin = uint16_t(mean_in_bins);
+  const uint32_t place = uint32_t((mean_in_bins - channel->mean_bin) * 4);
+  double rarer_sign = double(negative) / double(tokens);
+  channel->flip = rarer_sign > 0.5;
+  if (channel->flip) rarer_sign = 1 - rarer_sign;
+  const uint32_t balance = rarer_sign < 0.1 ? 0 : rarer_sign < 0.25 ? 1 : rarer_sign < 0.4 ? 2 : 3;
+  return uint32_t(level) << 4 | place << 2 | balance;
+}
+
+// The symbols of one channel. Compilers turn the loop into vector code.
+void symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, uint8_t* symbols) noexcept {
+  const uint16_t mask = uint16_t((1u << magnitude_bits) - 1);
+  const uint16_t first_bin = uint16_t(channel.mean_bin - kExactBinsBelowMean);
+  for (size_t t = 0; t < tokens; t++) {
+    const uint16_t bin = uint16_t(uint16_t((row[t] & mask) >> shift) - first_bin);
+    const uint16_t sign = uint16_t((row[t] >> magnitude_bits & 1) ^ channel.flip);
+    const uint16_t symbol = uint16_t(bin << 1 | sign);
+    symbols[t] = bin < kExactBins ? uint8_t(symbol) : kExactEscape;
+  }
+}
+
+// Size of a section's parts that do not depend on the data, for `tokens` tokens.
+struct SectionShape {
+  size_t low_bits;    // bytes of raw low bits of all channels
+  size_t carried;     // how many of those the rANS states carry
+  size_t low_halves;  // bytes of raw lower halves of 32-bit elements
+};
+
+SectionShape section_shape(const ExactModel& model, Span<const ExactChannel> channels, size_t tokens) noexcept {
+  SectionShape shape{};
+  for (size_t c = 0; c < channels.size; c++) shape.low_bits += (tokens * model.tables[channels[c].table].shift + 7) / 8;
+  shape.carried = shape.low_bits < rans_carried_bytes(tokens) ? shape.low_bits : rans_carried_bytes(tokens);
+  shape.low_halves = model.has_low_halves ? 2 * channels.size * tokens : 0;
+  return shape;
+}
+
+// A section: LEB128 varint 1 + number of escapes, rANS stream, low bits that it does not carry, escaped values (u16), lower halves (u16).
+// Where that would be longer than the elements themselves: varint 0, then the elements by row and token.
+constexpr size_t kVarintBound = 5;
+
+size_t section_bound(size_t rows, size_t tokens, ElementType type) noexcept { return 1 + rows * tokens * element_bytes(type); }
+
+size_t coded_section_bound(size_t rows, size_t tokens) noexcept {
+  return kVarintBound + rans_encode_bound(rows, tokens) + rows * ((tokens * kExactMaxShift + 7) / 8) + 2 * rows * tokens + 2 * rows * tokens;
+}
+
+size_t write_varint(size_t value, uint8_t* out) noexcept {
+  size_t n = 0;
+  for (; value >= 128; value >>= 7) out[n++] = uint8_t(value | 128);
+  out[n++] = uint8_t(value);
+  return n;
+}
+
+bool read_varint(ConstBytes in, size_t* used, size_t* value) noexcept {
+  *value = 0;
+  for (size_t n = 0; n < in.size && n < kVarintBound; n++) {
+    *value |= size_t(in[n] & 127) << (7 * n);
+    if (in[n] < 128) {
+      *used = n + 1;
+      return true;
+    }
+  }
+  return false;
+}
+
+struct EncodeScratch {
+  Buffer<uint16_t> rows, low_halves;
+  Buffer<uint8_t> symbols, low_bits, stream, section;
+  Buffer<uint16_t> order;
+  Buffer<uint8_t> table_of_channel;
+  Buffer<uint16_t> escapes;
+  Buffer<uint32_t> histograms;  // [class][symbol]
+  bool low_halves_seen = false;
+};
+
+class ExactEncodeJob final : public EncodeJob {
+ public:
+  ExactEncodeJob(const TensorLayout& layout, uint32_t group_tokens, ConstBytes tensor, Bytes out) noexcept
+      : layout_(layout), group_tokens_(group_tokens), tensor_(tensor), out_(out), rows_(layer_rows(layout.shape)) {}
+
+  ~ExactEncodeJob() override { delete[] scratch_; }
+
+  Status start(uint32_t workers) noexcept override {
+    const KvShape& shape = layout_.shape;
+    size_t bytes = 0;
+    Status status = exact_encode_bound(shape, group_tokens_, &bytes);
+    if (status != Status::kOk) return status;
+    if (out_.size < bytes) return Status::kBufferTooSmall;
+    status = tensor_bytes(shape, &bytes);
+    if (status != Status::kOk) return status;
+    if (tensor_.size != bytes) return Status::kInvalidArgument;
+    scratch_ = new (std::nothrow) EncodeScratch[workers];
+    if (scratch_ == nullptr) return Status::kOutOfMemory;
+    workers_ = workers;
+    groups_ = group_count(shape.tokens, group_tokens_);
+    layer_bound_ = groups_ * section_bound(rows_, group_tokens_, shape.type);
+    if (classes_.resize(rows_ * shape.layers) != Status::kOk || model_.channels.resize(rows_ * shape.layers) != Status::kOk ||
+        sections_.resize(size_t(shape.layers) * groups_) != Status::kOk) {
+      return Status::kOutOfMemory;
+    }
+    const bool wide = element_bytes(shape.type) == 4;
+    for (uint32_t w = 0; w < workers; w++) {
+      EncodeScratch& s = scratch_[w];
+      const size_t values = rows_ * shape.tokens, in_group = rows_ * group_tokens_;
+      if (s.rows.resize(values) != Status::kOk || s.symbols.resize(values) != Status::kOk || s.low_halves.resize(wide ? values : 0) != Status::kOk ||
+          s.low_bits.resize(in_group * 2 + 16) != Status::kOk || s.stream.resize(rans_encode_bound(rows_, group_tokens_)) != Status::kOk ||
+          s.section.resize(coded_section_bound(rows_, group_tokens_)) != Status::kOk ||
+          s.order.resize(rows_) != Status::kOk || s.table_of_channel.resize(rows_) != Status::kOk || s.escapes.resize(in_group) != Status::kOk ||
+          s.histograms.resize(kClasses * kRansSymbols) != Status::kOk) {
+        return Status::kOutOfMemory;
+      }
+      std::memset(s.histograms.data(), 0, kClasses * kRansSymbols * sizeof(uint32_t));
+    }
+    return Status::kOk;
+  }
+
+  uint32_t phases() const noexcept override { return 2; }
+  uint32_t units(uint32_t) const noexcept override { return layout_.shape.layers; }
+  Status run(uint32_t phase, uint32_t layer, uint32_t worker) noexcept override {
+    return phase == 0 ? describe_layer(layer, scratch_[worker]) : encode_layer(layer, scratch_[worker]);
+  }
+  Status settle(uint32_t phase) noexcept override { return phase == 0 ? build_tables() : close_gaps(); }
+
+  ConstBytes model() const noexcept override { return {model_bytes_.data(), model_length_}; }
+  Span<const Section> sections() const noexcept override { return {sections_.data(), sections_.size()}; }
+
+ private:
+  Status load_layer(uint32_t layer, EncodeScratch& s) noexcept {
+    LayerAddress address;
+    const Status status = layer_address(layout_.order, layout_.shape, layout_.block_tokens, layer, &address);
+    if (status != Status::kOk) return status;
+    const size_t tokens = layout_.shape.tokens;
+    load_rows(tensor_.data, address, layout_.shape, 0, tokens, s.rows.data(), s.low_halves.data(), tokens);
+    return Status::kOk;
+  }
+
+  Status describe_layer(uint32_t layer, EncodeScratch& s) noexcept {
+    const Status status = load_layer(layer, s);
+    if (status != Status::kOk) return status;
+    const size_t tokens = layout_.shape.tokens;
+    const ElementType type = layout_.shape.type;
+    for (size_t r = 0; r < rows_; r++) {
+      ExactChannel& channel = model_.channels[layer * rows_ + r];
+      const uint16_t* row = s.rows.data() + r * tokens;
+      const uint32_t channel_class = describe_channel(row, tokens, type, &channel);
+      classes_[layer * rows_ + r] = uint8_t(channel_class);
+      uint8_t* symbols = s.symbols.data();
+      symbols_of_row(row, tokens, channel, shift_of_class(channel_class, type), exact_magnitude_bits(type), symbols);
+      uint32_t* histogram = s.histograms.data() + channel_class * kRansSymbols;
+      for (size_t t = 0; t < tokens; t++) histogram[symbols[t]]++;
+    }
+    for (size_t i = 0; i < s.low_halves.size() && !s.low_halves_seen; i++) s.low_halves_seen = s.low_halves[i] != 0;
+    return Status::kOk;
+  }
+
+  Status build_tables() noexcept {
+    uint8_t table_of_class[kClasses] = {};
+    bool used[kClasses] = {};
+    uint32_t count = 0;
+    for (size_t c = 0; c < classes_.size(); c++) used[classes_[c]] = true;
+    for (bool u : used) count += u;
+    if (model_.tables.resize(count) != Status::kOk || encode_tables_.resize(count) != Status::kOk) return Status::kOutOfMemory;
+    uint32_t table = 0;
+    for (uint32_t k = 0; k < kClasses; k++) {
+      if (!used[k]) continue;
+      uint32_t* total = scratch_[0].histograms.data() + k * kRansSymbols;
+      for (uint32_t w = 1; w < workers_; w++) {
+        for (size_t s = 0; s < kRansSymbols; s++) total[s] += scratch_[w].histograms[k * kRansSymbols + s];
+      }
+      model_.tables[table].shift = uint8_t(shift_of_class(k, layout_.shape.type));
+      rans_normalise(total, kExactEscape, &model_.tables[table].frequencies);
+      rans_build_encode_table(model_.tables[table].frequencies, &encode_tables_[table]);
+      table_of_class[k] = uint8_t(table++);
+    }
+    for (size_t c = 0; c < classes_.size(); c++) model_.channels[c].table = table_of_class[classes_[c]];
+    for (uint32_t w = 0; w < workers_; w++) model_.has_low_halves |= scratch_[w].low_halves_seen;
+    const Status status = model_bytes_.resize(model_.bound());
+    return status == Status::kOk ? model_.write({model_bytes_.data(), model_bytes_.size()}, &model_length_) : status;
+  }
+
+  Status encode_layer(uint32_t layer, EncodeScratch& s) noexcept {
+    const Status status = load_layer(layer, s);
+    if (status != Status::kOk) return status;
+    const Span<const ExactChannel> channels{model_.channels.data() + layer * rows_, rows_};
+    const RansPlan plan = exact_plan(channels, s.order.data(), s.table_of_channel.data());
+    const size_t tokens = layout_.shape.tokens;
+    const uint32_t magnitude_bits = exact_magnitude_bits(layout_.shape.type);
+    for (size_t r = 0; r < rows_; r++) {
+      uint8_t* symbols = s.symbols.data() + r * tokens;
+      symbols_of_row(s.rows.data() + r * tokens, tokens, channels[r], model_.tables[channels[r].table].shift, magnitude_bits, symbols);
+      const RansEncodeSymbol* table = encode_tables_[channels[r].table].symbol;
+      // A symbol that got no slot in its table is sent as an escape too.
+      for (size_t t = 0; t < tokens; t++) symbols[t] = table[symbols[t]].limit != 0 ? symbols[t] : kExactEscape;
+    }
+    uint64_t offset = layer * layer_bound_;
+    for (uint32_t g = 0; g < groups_; g++) {
+      Section& section = sections_[size_t(layer) * groups_ + g];
+      section.offset = offset;
+      section.length = encode_group(g, plan, channels, s);
+      std::memcpy(out_.data + offset, s.section.data(), section.length);
+      section.checksum = xxh64({out_.data + offset, size_t(section.length)}, 0);
+      offset += section.length;
+    }
+    return Status::kOk;
+  }
+
+  // Writes a section to s.section and returns its length.
+  size_t encode_group(uint32_t group, const RansPlan& plan, Span<const ExactChannel> channels, EncodeScratch& s) noexcept {
+    uint8_t* const out = s.section.data();
+    const size_t stride = layout_.shape.tokens, begin = size_t(group) * group_tokens_;
+    const size_t tokens = begin + group_tokens_ < stride ? group_tokens_ : stride - begin;
+    const size_t escape_count = collect_escapes(s, begin, tokens, stride);
+    const size_t low_bits = pack_low_bits(channels, s, begin, tokens, stride);
+    RansCarried carried{};
+    const size_t carried_bytes = low_bits < rans_carried_bytes(tokens) ? low_bits : rans_carried_bytes(tokens);
+    std::memcpy(carried.byte, s.low_bits.data(), carried_bytes);
+
+    uint8_t* p = out + write_varint(1 + escape_count, out);
+    size_t stream = 0;
+    rans_encode(plan, encode_tables_.data(), s.symbols.data() + begin, stride, tokens, carried, {s.stream.data(), rans_encode_bound(rows_, tokens)}, &stream);
+    std::memcpy(p, s.stream.data(), stream);
+    p += stream;
+    std::memcpy(p, s.low_bits.data() + carried_bytes, low_bits - carried_bytes);
+    p += low_bits - carried_bytes;
+    for (size_t i = 0; i < escape_count; i++, p += 2) store_u16(p, s.escapes[i]);
+    if (model_.has_low_halves) {
+      for (size_t r = 0; r < rows_; r++) {
+        for (size_t t = 0; t < tokens; t++, p += 2) store_u16(p, s.low_halves[r * stride + begin + t]);
+      }
+    }
+    const size_t coded = size_t(p - out);
+    return coded < section_bound(rows_, tokens, layout_.shape.type) ? coded : store_group(s, begin, tokens, stride);
+  }
+
+  size_t store_group(EncodeScratch& s, size_t begin, size_t tokens, size_t stride) noexcept {
+    uint8_t* p = s.section.data();
+    *p++ = 0;
+    const size_t width = element_bytes(layout_.shape.type);
+    for (size_t r = 0; r < rows_; r++) {
+      for (size_t t = 0; t < tokens; t++, p += width) {
+        const size_t at = r * stride + begin + t;
+        if (width == 1) {
+          *p = uint8_t(s.rows[at]);
+        } else {
+          if (width == 4) store_u16(p, s.low_halves[at]);
+          store_u16(p + width - 2, s.rows[at]);
+        }
+      }
+    }
+    return size_t(p - s.section.data());
+  }
+
+  size_t collect_escapes(EncodeScratch& s, size_t begin, size_t tokens, size_t stride) noexcept {
+    size_t count = 0;
+    for (size_t r = 0; r < rows_; r++) {
+      const uint8_t* symbols = s.symbols.data() + r * stride + begin;
+      if (std::memchr(symbols, kExactEscape, tokens) == nullptr) continue;
+      for (size_t t = 0; t < tokens; t++) {
+        if (symbols[t] == kExactEscape) s.escapes[count++] = s.rows[r * stride + begin + t];
+      }
+    }
+    return count;
+  }
+
+  size_t pack_low_bits(Span<const ExactChannel> channels, EncodeScratch& s, size_t begin, size_t tokens, size_t stride) noexcept {
+    uint8_t* p = s.low_bits.data();
+    for (size_t r = 0; r < rows_; r++) {
+      const uint32_t shift = model_.tables[channels[r].table].shift;
+      const uint16_t* values = s.rows.data() + r * stride + begin;
+#if defined(KVREEL_AVX2)
+      if (tokens == 16 && cpu_has_avx2()) {
+        p += exact_pack_low_bits_avx2(values, shift, p);
+        continue;
+      }
+#endif
+      p += exact_pack_low_bits(values, tokens, shift, p);
+    }
+    return size_t(p - s.low_bits.data());
+  }
+
+  // Each layer was written where it could have been at its largest; now they are moved together.
+  Status close_gaps() noexcept {
+    uint64_t offset = 0;
+    for (size_t i = 0; i < sections_.size();) {
+      const uint64_t from = sections_[i].offset;
+      uint64_t length = 0;
+      for (uint32_t g = 0; g < groups_; g++, i++) {
+        sections_[i].offset = offset + length;
+        length += sections_[i].length;
+      }
+      std::memmove(out_.data + offset, out_.data + from, length);
+      offset += length;
+    }
+    return Status::kOk;
+  }
+
+  const TensorLayout layout_;
+  const uint32_t group_tokens_;
+  const ConstBytes tensor_;
+  const Bytes out_;
+  const size_t rows_;
+  uint32_t groups_ = 0, workers_ = 0;
+  uint64_t layer_bound_ = 0;
+  EncodeScratch* scratch_ = nullptr;
+  Buffer<uint8_t> classes_;
+  ExactModel model_;
+  Buffer<RansEncodeTable> encode_tables_;
+  Buffer<uint8_t> model_bytes_;
+  size_t model_length_ = 0;
+  Buffer<Section> sections_;
+};
+
+constexpr size_t kLockstep = 4;
+
+struct DecodeScratch {
+  Buffer<uint8_t> symbols;    // [lockstep][row][token]
+  Buffer<uint8_t> low_bits;   // padded for loads past the end
+  Buffer<uint16_t> rows, low_halves;
+  Buffer<uint16_t> order;
+  Buffer<uint8_t> table_of_channel;
+};
+
+// Where the parts of one section lie; only `stored` where it was not coded.
+struct SectionParts {
+  ConstBytes stream, low_bits, escapes, low_halves, stored;
+};
+
+Status split_section(ConstBytes in, const SectionShape& shape, size_t stored_bytes, SectionParts* parts) noexcept {
+  size_t used = 0, first = 0;
+  if (!read_varint(in, &used, &first)) return Status::kCorrupt;
+  in = in.from(used);
+  *parts = {};
+  if (first == 0) {
+    parts->stored = in;
+    return in.size == stored_bytes ? Status::kOk : Status::kCorrupt;
+  }
+  const size_t escapes = first - 1;
+  const size_t low_bits = shape.low_bits - shape.carried;
+  if (in.size < low_bits + shape.low_halves || escapes > (in.size - low_bits - shape.low_halves) / 2) return Status::kCorrupt;
+  const size_t stream = in.size - low_bits - shape.low_halves - 2 * escapes;
+  parts->stream = in.first(stream);
+  parts->low_bits = in.sub(stream, low_bits);
+  parts->escapes = in.sub(stream + low_bits, 2 * escapes);
+  parts->low_halves = in.from(stream + low_bits + 2 * escapes);
+  return Status::kOk;
+}
+
+class ExactDecodeJob final : public ChunkJob {
+ public:
+  ExactDecodeJob(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
+                 ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept
+      : source_(source),
+        group_tokens_(group_tokens),
+        model_bytes_(model),
+        selection_(selection),
+        sections_(sections),
+        object_(object),
+        target_(target),
+        tensor_(tensor),
+        rows_(layer_rows(source)) {}
+
+  ~ExactDecodeJob() override { delete[] scratch_; }
+
+  Status start(uint32_t workers) noexcept override {
+    size_t bytes = 0;
+    Status status = tensor_bytes(target_.shape, &bytes);
+    if (status != Status::kOk) return status;
+    if (tensor_.size != bytes) return Status::kInvalidArgument;
+    status = model_.read(model_bytes_, rows_ * source_.layers, exact_magnitude_bits(source_.type));
+    if (status != Status::kOk) return status;
+    if (model_.has_low_halves && element_bytes(source_.type) != 4) return Status::kCorrupt;
+    if (tables_.resize(model_.tables.size()) != Status::kOk) return Status::kOutOfMemory;
+    for (size_t i = 0; i < tables_.size(); i++) rans_build_decode_table(model_.tables[i].frequencies, &tables_[i]);
+    scratch_ = new (std::nothrow) DecodeScratch[workers];
+    if (scratch_ == nullptr) return Status::kOutOfMemory;
+    const size_t in_group = rows_ * group_tokens_;
+    const bool wide = element_bytes(source_.type) == 4;
+    for (uint32_t w = 0; w < workers; w++) {
+      DecodeScratch& s = scratch_[w];
+      if (s.symbols.resize(kLockstep * in_group) != Status::kOk || s.low_bits.resize(2 * in_group + 16) != Status::kOk ||
+          s.rows.resize(in_group) != Status::kOk || s.low_halves.resize(wide ? in_group : 0) != Status::kOk || s.order.resize(rows_) != Status::kOk ||
+          s.table_of_channel.resize(rows_) != Status::kOk) {
+        return Status::kOutOfMemory;
+      }
+    }
+    return Status::kOk;
+  }
+
+  uint32_t phases() const noexcept override { return 1; }
+  uint32_t units(uint32_t) const noexcept override { return selection_.layer_count; }
+
+  Status run(uint32_t, uint32_t unit, uint32_t worker) noexcept override {
+    DecodeScratch& s = scratch_[worker];
+    const Span<const ExactChannel> channels{model_.channels.data() + (selection_.layer_begin + unit) * rows_, rows_};
+    const RansPlan plan = exact_plan(channels, s.order.data(), s.table_of_channel.data());
+    LayerAddress address;
+    Status status = layer_address(target_.order, target_.shape, target_.block_tokens, unit, &address);
+    // Groups of equal length go through the rANS decoder together; the last one may be shorter.
+    const size_t full = selection_.group_begin + selection_.group_count <= source_.tokens / group_tokens_ ? selection_.group_count : selection_.group_count - 1;
+    for (size_t g = 0; g < selection_.group_count && status == Status::kOk;) {
+      const size_t count = g >= full ? 1 : full - g < kLockstep ? full - g : kLockstep;
+      status = decode_groups(unit, g, count, plan, channels, address, s);
+      g += count;
+    }
+    return status;
+  }
+
+  Status settle(uint32_t) noexcept override { return Status::kOk; }
+
+ private:
+  Status decode_groups(uint32_t unit, size_t group, size_t count, const RansPlan& plan, Span<const ExactChannel> channels, const LayerAddress& address,
+                       DecodeScratch& s) noexcept {
+    const size_t begin = (selection_.group_begin + group) * group_tokens_;
+    const size_t tokens = begin + group_tokens_ <= source_.tokens ? group_tokens_ : source_.tokens - begin;
+    const SectionShape shape = section_shape(model_, channels, tokens);
+    SectionParts parts[kLockstep];
+    RansStream streams[kLockstep];
+    size_t coded = 0;
+    for (size_t i = 0; i < count; i++) {
+      const Section& section = sections_[size_t(unit) * selection_.group_count + group + i];
+      if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
+      const ConstBytes bytes = object_.sub(section.offset, section.length);
+      if (xxh64(bytes, 0) != section.checksum) return Status::kCorrupt;
+      const Status status = split_section(bytes, shape, rows_ * tokens * element_bytes(source_.type), &parts[i]);
+      if (status != Status::kOk) return status;
+      if (parts[i].stored.size == 0) {
+        streams[coded] = {parts[i].stream, s.symbols.data() + coded * rows_ * tokens, {}};
+        coded++;
+      }
+    }
+    const Status status = rans_decode(plan, tables_.data(), {streams, coded}, tokens, tokens);
+    if (status != Status::kOk) return status;
+    const RansStream* stream = streams;
+    for (size_t i = 0; i < count; i++) {
+      if (parts[i].stored.size != 0) {
+        copy_rows(parts[i].stored, s);
+      } else if (!restore_rows(*stream++, parts[i], shape, channels, tokens, s)) {
+        return Status::kCorrupt;
+      }
+      store_rows(s.rows.data(), s.low_halves.data(), tokens, address, target_.shape, (group + i) * group_tokens_, tokens, tensor_.data);
+    }
+    return Status::kOk;
+  }
+
+  void copy_rows(ConstBytes stored, DecodeScratch& s) noexcept {
+    const size_t width = element_bytes(source_.type);
+    for (size_t i = 0; i * width < stored.size; i++) {
+      const uint8_t* p = stored.data + i * width;
+      if (width == 4) s.low_halves[i] = load_u16(p);
+      s.rows[i] = width == 1 ? *p : load_u16(p + width - 2);
+    }
+  }
+
+  bool restore_rows(const RansStream& stream, const SectionParts& parts, const SectionShape& shape, Span<const ExactChannel> channels, size_t tokens,
+                    DecodeScratch& s) noexcept {
+    std::memcpy(s.low_bits.data(), stream.carried.byte, shape.carried);
+    if (parts.low_bits.size > 0) std::memcpy(s.low_bits.data() + shape.carried, parts.low_bits.data, parts.low_bits.size);
+    const uint32_t magnitude_bits = exact_magnitude_bits(source_.type);
+    const uint8_t* low = s.low_bits.data();
+    ConstBytes escapes = parts.escapes;
+    for (size_t r = 0; r < rows_; r++) {
+      const uint8_t* symbols = stream.symbols + r * tokens;
+      uint16_t* row = s.rows.data() + r * tokens;
+      const uint32_t shift = model_.tables[channels[r].table].shift;
+#if defined(KVREEL_AVX2)
+      if (tokens == 16 && cpu_has_avx2()) {
+        exact_restore_row_avx2(symbols, channels[r], shift, magnitude_bits, low, row);
+      } else {
+        exact_restore_row(symbols, tokens, channels[r], shift, magnitude_bits, low, row);
+      }
+#else
+      exact_restore_row(symbols, tokens, channels[r], shift, magnitude_bits, low, row);
+#endif
+      low += (tokens * shift + 7) / 8;
+      if (parts.escapes.size > 0 && !place_escapes(symbols, tokens, &escapes, row)) return false;
+    }
+    if (escapes.size != 0) return false;
+    if (parts.low_halves.size == 0 && s.low_halves.size() != 0) std::memset(s.low_halves.data(), 0, 2 * s.low_halves.size());
+    for (size_t i = 0; 2 * i < parts.low_halves.size; i++) s.low_halves[i] = load_u16(parts.low_halves.data + 2 * i);
+    return true;
+  }
+
+  static bool place_escapes(const uint8_t* symbols, size_t tokens, ConstBytes* escapes, uint16_t* row) noexcept {
+    if (std::memchr(symbols, kExactEscape, tokens) == nullptr) return true;
+    for (size_t t = 0; t < tokens; t++) {
+      if (symbols[t] != kExactEscape) continue;
+      if (escapes->size < 2) return false;
+      row[t] = load_u16(escapes->data);
+      *escapes = escapes->from(2);
+    }
+    return true;
+  }
+
+  const KvShape source_;
+  const uint32_t group_tokens_;
+  const ConstBytes model_bytes_;
+  const Selection selection_;
+  const Span<const Section> sections_;
+  const ConstBytes object_;
+  const TensorLayout target_;
+  const Bytes tensor_;
+  const size_t rows_;
+  ExactModel model_;
+  Buffer<RansDecodeTable> tables_;
+  DecodeScratch* scratch_ = nullptr;
+};
+
+}  // namespace
+
+Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, size_t* bytes) noexcept {
+  if (group_tokens == 0 || group_tokens > shape.tokens) return Status::kInvalidArgument;
+  const uint64_t groups = group_count(shape.tokens, group_tokens);
+  return checked_bytes({shape.layers, groups, section_bound(layer_rows(shape), group_tokens, shape.type)}, bytes) ? Status::kOk : Status::kInvalidArgument;
+}
+
+EncodeJob* exact_encode_job(const TensorLayout& layout, uint32_t group_tokens, ConstBytes tensor, Bytes out) noexcept {
+  return new (std::nothrow) ExactEncodeJob(layout, group_tokens, tensor, out);
+}
+
+ChunkJob* exact_decode_job(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
+                           ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept {
+  return new (std::nothrow) ExactDecodeJob(source, group_tokens, model, selection, sections, object, target, tensor);
+}
+
+}  // namespace kvreel

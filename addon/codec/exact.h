@@ -1,0 +1,60 @@
+// Coder `exact`: the float's own bits, losslessly.
+//
+// A float is sign, exponent, mantissa; read as an integer without its sign (`magnitude`) it grows with the logarithm of the value.
+// The values of one channel have much the same magnitude, so magnitude >> shift, taken relative to the channel's mean, is a small
+// number with a skewed distribution: that and the sign make the symbol, coded with rANS. The low `shift` bits are near random and
+// are stored as they are. Channels whose distributions look alike (spread, place inside a bin, balance of signs) share a table, so that
+// the side information is about one byte a channel. NaN payloads, infinities and denormals are bit patterns like any other.
+// 32-bit floats: their upper halves go this way, their lower halves are stored raw, or not at all where all of them are zero.
+#pragma once
+
+#include "chunk.h"
+#include "rans.h"
+
+namespace kvreel {
+
+constexpr uint32_t kExactBins = 127;         // symbols are 2 * bin + sign
+constexpr uint32_t kExactBinsBelowMean = 80;  // more room below: magnitudes near zero have a long tail
+constexpr uint8_t kExactEscape = 255;
+
+// What the decoder must know of one channel; how the encoder came to it is not part of the format.
+struct ExactChannel {
+  uint16_t mean_bin;  // mean magnitude >> shift
+  uint8_t table;
+  uint8_t flip;  // 1: the sign bit is stored inverted, so that 0 is the commoner sign
+};
+
+// What the decoder must know of one table.
+struct ExactTable {
+  uint8_t shift;  // low bits that are stored raw
+  RansFrequencies frequencies;
+};
+
+// Bits of a magnitude for an element type: 15 (of the upper half, where elements have 32 bits) or 7.
+constexpr uint32_t exact_magnitude_bits(ElementType type) noexcept { return element_bytes(type) == 1 ? 7 : 15; }
+
+// Encodes `tensor` into sections ordered by layer, then by group of `group_tokens` tokens, at the front of `out`.
+// `out` must hold exact_encode_bound(). The tensor, of exactly tensor_bytes(), and `out` must outlive the job.
+// Null where memory ran out.
+EncodeJob* exact_encode_job(const TensorLayout& layout, uint32_t group_tokens, ConstBytes tensor, Bytes out) noexcept;
+Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, size_t* bytes) noexcept;
+
+// Decodes the selected sections into `tensor`, laid out as `target` says. `source` is the shape that was encoded. `sections`, one for
+// each selected (layer, group), point into `object`; each is checked against its checksum before it is decoded.
+ChunkJob* exact_decode_job(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
+                           ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept;
+
+// One row of a group, both ways: exposed for the vector twins and their test.
+// symbols and low bits -> 16-bit patterns. `low` may be read up to 8 bytes past the row's own.
+void exact_restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
+                       uint16_t* out) noexcept;
+// Packs the low `shift` bits of each value, first value lowest, and returns the bytes written: (tokens * shift + 7) / 8.
+size_t exact_pack_low_bits(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept;
+#if defined(KVREEL_AVX2)
+// For 16 tokens. exact_pack_low_bits_avx2 may write up to 8 bytes past the row's own.
+void exact_restore_row_avx2(const uint8_t* symbols, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
+                            uint16_t* out) noexcept;
+size_t exact_pack_low_bits_avx2(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept;
+#endif
+
+}  // namespace kvreel

@@ -1,0 +1,57 @@
+// The row kernels of `exact` for 16 tokens: one row of 16-bit values is one vector; pdep and pext move the raw low bits.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "exact.h"
+
+namespace kvreel {
+namespace {
+
+inline uint64_t low_bits_mask(uint32_t shift) noexcept { return 0x0001000100010001u * ((1u << shift) - 1); }
+
+// Four values starting at bit `at`: at most 4 + 48 bits, so one unaligned load is enough.
+inline uint64_t spread_four(const uint8_t* low, uint32_t at, uint64_t mask) noexcept {
+  uint64_t word;
+  std::memcpy(&word, low + at / 8, 8);
+  return _pdep_u64(word >> (at % 8), mask);
+}
+
+}  // namespace
+
+void exact_restore_row_avx2(const uint8_t* symbols, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
+                            uint16_t* out) noexcept {
+  const uint64_t mask = low_bits_mask(shift);
+  const __m256i low_bits = _mm256_setr_epi64x(int64_t(spread_four(low, 0, mask)), int64_t(spread_four(low, 4 * shift, mask)),
+                                              int64_t(spread_four(low, 8 * shift, mask)), int64_t(spread_four(low, 12 * shift, mask)));
+  const __m256i symbol = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols)));
+  const __m256i first_bin = _mm256_set1_epi16(int16_t(channel.mean_bin - kExactBinsBelowMean));
+  const __m256i bin = _mm256_add_epi16(first_bin, _mm256_srli_epi16(symbol, 1));
+  const __m256i magnitude = _mm256_or_si256(_mm256_sll_epi16(bin, _mm_cvtsi32_si128(int(shift))), low_bits);
+  const __m256i kept = _mm256_and_si256(magnitude, _mm256_set1_epi16(int16_t((1u << magnitude_bits) - 1)));
+  const __m256i sign = _mm256_and_si256(_mm256_xor_si256(symbol, _mm256_set1_epi16(channel.flip)), _mm256_set1_epi16(1));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_or_si256(_mm256_sll_epi16(sign, _mm_cvtsi32_si128(int(magnitude_bits))), kept));
+}
+
+size_t exact_pack_low_bits_avx2(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept {
+  const uint64_t mask = low_bits_mask(shift);
+  uint64_t four[4];
+  for (int i = 0; i < 4; i++) {
+    std::memcpy(&four[i], values + 4 * i, 8);
+    four[i] = _pext_u64(four[i], mask);
+  }
+  // Eight values are whole bytes: 8 * shift bits, in two words where shift is above 8.
+  for (int half = 0; half < 2; half++) {
+    const uint64_t a = four[2 * half], b = four[2 * half + 1];
+    const uint64_t first = a | (4 * shift < 64 ? b << (4 * shift) : 0);
+    uint8_t* p = out + half * shift;
+    std::memcpy(p, &first, 8);
+    if (shift > 8) {
+      const uint64_t second = b >> (64 - 4 * shift);
+      std::memcpy(p + 8, &second, shift - 8);
+    }
+  }
+  return 2 * shift;
+}
+
+}  // namespace kvreel

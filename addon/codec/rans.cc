@@ -1,0 +1,253 @@
+#include "rans.h"
+
+#include <cstring>
+
+#include "cpu.h"
+#include "little_endian.h"
+
+namespace kvreel {
+namespace {
+
+constexpr size_t kMaxVarintBytes = 2;
+
+// Gives the slots that rounding left over (or takes back those it gave too many) where that costs the fewest bits.
+void settle_sum(const uint32_t* histogram, RansFrequencies* f, int32_t missing) noexcept {
+  while (missing != 0) {
+    const int32_t step = missing > 0 ? 1 : -1;
+    size_t best = kRansSymbols;
+    double best_gain = -1e300;
+    for (size_t s = 0; s < kRansSymbols; s++) {
+      const int32_t now = f->of[s];
+      if (now == 0 || now + step < 1) continue;
+      // d/df of count * log2(f): what one more slot saves, or one fewer costs.
+      const double gain = step * double(histogram[s]) / now;
+      if (gain > best_gain) {
+        best_gain = gain;
+        best = s;
+      }
+    }
+    if (best == kRansSymbols) return;
+    f->of[best] = uint16_t(f->of[best] + step);
+    missing -= step;
+  }
+}
+
+}  // namespace
+
+void rans_normalise(const uint32_t histogram[kRansSymbols], uint32_t escape, RansFrequencies* out) noexcept {
+  uint32_t counts[kRansSymbols];
+  std::memcpy(counts, histogram, sizeof counts);
+  uint64_t total = 0;
+  for (uint32_t count : counts) total += count;
+  std::memset(out, 0, sizeof *out);
+  if (total == 0) {
+    out->of[escape < kRansSymbols ? escape : 0] = kRansScale;
+    return;
+  }
+  if (escape < kRansSymbols) {
+    // A symbol that would fill less than a third of one slot is cheaper as an escape than as a slot taken from the others.
+    for (size_t s = 0; s < kRansSymbols; s++) {
+      if (s != escape && counts[s] != 0 && uint64_t(counts[s]) * kRansScale * 3 < total) {
+        counts[escape] += counts[s];
+        counts[s] = 0;
+      }
+    }
+  }
+  int32_t missing = kRansScale;
+  for (size_t s = 0; s < kRansSymbols; s++) {
+    if (counts[s] == 0) continue;
+    uint64_t scaled = (uint64_t(counts[s]) * kRansScale + total / 2) / total;
+    if (scaled == 0) scaled = 1;
+    out->of[s] = uint16_t(scaled);
+    missing -= int32_t(scaled);
+  }
+  settle_sum(counts, out, missing);
+}
+
+size_t rans_write_frequencies(const RansFrequencies& frequencies, Bytes out) noexcept {
+  if (out.size < kRansFrequenciesBound) return 0;
+  size_t first = 0, last = kRansSymbols - 1;
+  while (first < last && frequencies.of[first] == 0) first++;
+  while (last > first && frequencies.of[last] == 0) last--;
+  size_t n = 0;
+  out[n++] = uint8_t(first);
+  out[n++] = uint8_t(last - first);
+  for (size_t s = first; s <= last; s++) {
+    uint32_t v = frequencies.of[s];
+    if (v >= 128) {
+      out[n++] = uint8_t(v | 128);
+      v >>= 7;
+    }
+    out[n++] = uint8_t(v);
+  }
+  return n;
+}
+
+Status rans_read_frequencies(ConstBytes in, size_t* used, RansFrequencies* out) noexcept {
+  if (in.size < 2) return Status::kCorrupt;
+  const size_t first = in[0], count = size_t(in[1]) + 1;
+  if (first + count > kRansSymbols) return Status::kCorrupt;
+  std::memset(out, 0, sizeof *out);
+  size_t n = 2;
+  uint32_t sum = 0;
+  for (size_t s = first; s < first + count; s++) {
+    uint32_t v = 0;
+    for (size_t i = 0;; i++) {
+      if (n >= in.size || i == kMaxVarintBytes) return Status::kCorrupt;
+      const uint8_t byte = in[n++];
+      v |= uint32_t(byte & 127) << (7 * i);
+      if (byte < 128) break;
+    }
+    if (v > kRansScale) return Status::kCorrupt;
+    out->of[s] = uint16_t(v);
+    sum += v;
+  }
+  if (sum != kRansScale) return Status::kCorrupt;
+  *used = n;
+  return Status::kOk;
+}
+
+void rans_build_encode_table(const RansFrequencies& frequencies, RansEncodeTable* out) noexcept {
+  uint32_t start = 0;
+  for (size_t s = 0; s < kRansSymbols; s++) {
+    const uint32_t freq = frequencies.of[s];
+    RansEncodeSymbol& e = out->symbol[s];
+    e.complement = uint16_t(kRansScale - freq);
+    if (freq == 0) {
+      e = RansEncodeSymbol{};
+    } else if (freq == 1) {
+      // x / 1: floor(x * (2^32 - 1) / 2^32) is x - 1 for every state, so the bias makes good the missing (scale - 1).
+      e.limit = 1u << (32 - kRansScaleBits);
+      e.reciprocal = ~0u;
+      e.shift = 0;
+      e.bias = start + kRansScale - 1;
+    } else {
+      uint32_t shift = 0;
+      while (freq > (1u << shift)) shift++;
+      // Rounded up: exact for every x below 2^32 (Alverson, "Integer division using reciprocals", 1991).
+      e.reciprocal = uint32_t(((uint64_t(1) << (shift + 31)) + freq - 1) / freq);
+      e.shift = uint16_t(shift - 1);
+      e.bias = start;
+      // A symbol that fills the whole scale leaves the state as it is: no limit is ever reached.
+      e.limit = freq == kRansScale ? ~0u : freq << (32 - kRansScaleBits);
+    }
+    start += freq;
+  }
+}
+
+void rans_build_decode_table(const RansFrequencies& frequencies, RansDecodeTable* out) noexcept {
+  uint32_t start = 0;
+  for (size_t s = 0; s < kRansSymbols; s++) {
+    const uint32_t freq = frequencies.of[s];
+    for (uint32_t i = 0; i < freq; i++) out->slot[start + i] = freq << 20 | i << 8 | uint32_t(s);
+    start += freq;
+  }
+}
+
+void rans_encode(const RansPlan& plan, const RansEncodeTable* tables, const uint8_t* symbols, size_t stride, size_t tokens, const RansCarried& carried,
+                 Bytes out, size_t* written) noexcept {
+  const size_t lanes = tokens < kRansLanes ? tokens : kRansLanes;
+  uint32_t state[kRansLanes];
+  for (size_t lane = 0; lane < kRansLanes; lane++) {
+    state[lane] = kRansLowBound | uint32_t(carried.byte[2 * lane]) | uint32_t(carried.byte[2 * lane + 1]) << 8;
+  }
+  uint8_t* end = out.data + out.size;
+  uint8_t* p = end;
+  for (size_t i = plan.order.size; i-- > 0;) {
+    const size_t channel = plan.order[i];
+    const RansEncodeSymbol* table = tables[plan.table_of_channel[channel]].symbol;
+    const uint8_t* row = symbols + channel * stride;
+    for (size_t t = tokens; t-- > 0;) {
+      const RansEncodeSymbol& e = table[row[t]];
+      uint32_t x = state[t % kRansLanes];
+      // Store first, then keep it or not: no branch to mispredict.
+      p[-2] = uint8_t(x);
+      p[-1] = uint8_t(x >> 8);
+      const bool full = x >= e.limit;
+      p -= full ? 2 : 0;
+      x = full ? x >> 16 : x;
+      const uint32_t quotient = uint32_t(uint64_t(x) * e.reciprocal >> 32) >> e.shift;
+      state[t % kRansLanes] = x + e.bias + quotient * e.complement;
+    }
+  }
+  const size_t words = size_t(end - p);
+  std::memmove(out.data + 4 * lanes, p, words);
+  for (size_t lane = 0; lane < lanes; lane++) store_u32(out.data + 4 * lane, state[lane]);
+  *written = 4 * lanes + words;
+}
+
+Status rans_decode_scalar(const RansPlan& plan, const RansDecodeTable* tables, RansStream* stream, size_t stride, size_t tokens) noexcept {
+  const size_t lanes = tokens < kRansLanes ? tokens : kRansLanes;
+  if (stream->in.size < 4 * lanes) return Status::kCorrupt;
+  uint32_t state[kRansLanes];
+  for (size_t lane = 0; lane < lanes; lane++) state[lane] = load_u32(stream->in.data + 4 * lane);
+  const uint8_t* p = stream->in.data + 4 * lanes;
+  const uint8_t* const end = stream->in.data + stream->in.size;
+  for (size_t i = 0; i < plan.order.size; i++) {
+    const size_t channel = plan.order[i];
+    const uint32_t* table = tables[plan.table_of_channel[channel]].slot;
+    uint8_t* row = stream->symbols + channel * stride;
+    for (size_t t = 0; t < tokens; t++) {
+      uint32_t x = state[t % kRansLanes];
+      const uint32_t entry = table[x & (kRansScale - 1)];
+      row[t] = uint8_t(entry);
+      x = (entry >> 20) * (x >> kRansScaleBits) + ((entry >> 8) & 0xfff);
+      if (x < kRansLowBound) {
+        if (end - p < 2) return Status::kCorrupt;
+        x = x << 16 | uint32_t(p[0]) | uint32_t(p[1]) << 8;
+        p += 2;
+      }
+      state[t % kRansLanes] = x;
+    }
+  }
+  if (p != end) return Status::kCorrupt;
+  for (size_t lane = 0; lane < lanes; lane++) {
+    if (state[lane] >> 16 != 1) return Status::kCorrupt;
+    stream->carried.byte[2 * lane] = uint8_t(state[lane]);
+    stream->carried.byte[2 * lane + 1] = uint8_t(state[lane] >> 8);
+  }
+  return Status::kOk;
+}
+
+Status rans_decode(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept {
+#if defined(KVREEL_AVX2)
+  if (cpu_has_avx2() && tokens % kRansLanes == 0) return rans_decode_avx2(plan, tables, streams, stride, tokens);
+#endif
+  for (size_t i = 0; i < streams.size; i++) {
+    const Status status = rans_decode_scalar(plan, tables, &streams[i], stride, tokens);
+    if (status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
+Status rans_encode_bytes(ConstBytes in, Bytes out, size_t* written) noexcept {
+  if (out.size < rans_bytes_bound(in.size)) return Status::kBufferTooSmall;
+  uint32_t histogram[kRansSymbols] = {};
+  for (size_t i = 0; i < in.size; i++) histogram[in[i]]++;
+  RansFrequencies frequencies;
+  rans_normalise(histogram, kRansSymbols, &frequencies);
+  const size_t head = rans_write_frequencies(frequencies, out);
+  RansEncodeTable table;
+  rans_build_encode_table(frequencies, &table);
+  const uint16_t order = 0;
+  const uint8_t table_of_channel = 0;
+  size_t body = 0;
+  rans_encode({{&order, 1}, &table_of_channel}, &table, in.data, in.size, in.size, RansCarried{}, out.from(head), &body);
+  *written = head + body;
+  return Status::kOk;
+}
+
+Status rans_decode_bytes(ConstBytes in, Bytes out) noexcept {
+  RansFrequencies frequencies;
+  size_t head = 0;
+  const Status status = rans_read_frequencies(in, &head, &frequencies);
+  if (status != Status::kOk) return status;
+  RansDecodeTable table;
+  rans_build_decode_table(frequencies, &table);
+  const uint16_t order = 0;
+  const uint8_t table_of_channel = 0;
+  RansStream stream{in.from(head), out.data, {}};
+  return rans_decode({{&order, 1}, &table_of_channel}, &table, {&stream, 1}, out.size, out.size);
+}
+
+}  // namespace kvreel

@@ -1,0 +1,97 @@
+// Interleaved range asymmetric numeral systems (rANS; J. Duda, arXiv 1311.2540), eight lanes of 32-bit state with 16-bit renormalisation.
+//
+// Three surprises:
+//  - rANS is last-in, first-out: the encoder walks the symbols backwards, so that the decoder can walk them forwards.
+//  - The unit is a *group* of symbols [channels][tokens]: token t of every channel goes to lane t mod 8, and all symbols of one
+//    channel use one table. That is why a vector of eight lanes never needs more than one table at a time.
+//  - Channels are walked in a caller-given order (by table), so that one 8 KiB decode table stays in the L1 cache while it is used.
+#pragma once
+
+#include "span.h"
+#include "status.h"
+
+namespace kvreel {
+
+constexpr uint32_t kRansLanes = 8;
+constexpr uint32_t kRansScaleBits = 11;
+constexpr uint32_t kRansScale = 1u << kRansScaleBits;
+constexpr uint32_t kRansLowBound = 1u << 16;
+constexpr size_t kRansSymbols = 256;
+
+// Frequencies that sum to kRansScale. A symbol of frequency 0 cannot be coded.
+struct RansFrequencies {
+  uint16_t of[kRansSymbols];
+};
+
+// What one encoding step needs: x -> x + bias + floor(x / freq) * (scale - freq), the division done by a reciprocal.
+struct RansEncodeSymbol {
+  uint32_t limit;  // states at or above it give up 16 bits first
+  uint32_t reciprocal;
+  uint32_t bias;
+  uint16_t complement;  // scale - freq
+  uint16_t shift;
+};
+
+struct RansEncodeTable {
+  RansEncodeSymbol symbol[kRansSymbols];
+};
+
+// One entry a slot: frequency << 20 | (slot - start) << 8 | symbol.
+struct RansDecodeTable {
+  uint32_t slot[kRansScale];
+};
+
+// Which table each channel uses, and in which order the channels are walked.
+struct RansPlan {
+  Span<const uint16_t> order;  // a permutation of the channels
+  const uint8_t* table_of_channel;
+};
+
+// Scales a histogram to kRansScale. Symbols too rare to be worth a slot get frequency 0 and their count is added to `escape`
+// (the caller sends them another way); pass escape >= kRansSymbols to keep every symbol that occurs.
+void rans_normalise(const uint32_t histogram[kRansSymbols], uint32_t escape, RansFrequencies* out) noexcept;
+
+// Frequencies as bytes: first symbol, symbol count - 1, then each frequency as a LEB128 varint. At most 2 + 512 bytes.
+constexpr size_t kRansFrequenciesBound = 2 + 2 * kRansSymbols;
+size_t rans_write_frequencies(const RansFrequencies& frequencies, Bytes out) noexcept;
+Status rans_read_frequencies(ConstBytes in, size_t* used, RansFrequencies* out) noexcept;
+
+void rans_build_encode_table(const RansFrequencies& frequencies, RansEncodeTable* out) noexcept;
+void rans_build_decode_table(const RansFrequencies& frequencies, RansDecodeTable* out) noexcept;
+
+// Bytes of an encoded group at most: the states and 16 bits a symbol.
+constexpr size_t rans_encode_bound(size_t channels, size_t tokens) noexcept { return 4 * kRansLanes + 2 * channels * tokens; }
+
+// A lane's state has to start at or above 2^16, so 16 bits of it are free: they carry other bytes of the same section (two a lane,
+// one lane for each of min(8, tokens)), which pays back most of what storing the final states costs.
+constexpr size_t rans_carried_bytes(size_t tokens) noexcept { return 2 * (tokens < kRansLanes ? tokens : kRansLanes); }
+struct RansCarried {
+  uint8_t byte[2 * kRansLanes];
+};
+
+// Encodes symbols[channel * stride + token]. Writes the lane states, then 16-bit words.
+// `out` must hold rans_encode_bound() bytes; the result lies at its front.
+void rans_encode(const RansPlan& plan, const RansEncodeTable* tables, const uint8_t* symbols, size_t stride, size_t tokens, const RansCarried& carried,
+                 Bytes out, size_t* written) noexcept;
+
+// Decodes `streams` groups of equal shape and equal plan. Each has to use up its input exactly and end in a state that the encoder
+// can have begun with; anything else is kCorrupt.
+struct RansStream {
+  ConstBytes in;
+  uint8_t* symbols;     // [channel * stride + token]
+  RansCarried carried;  // out
+};
+Status rans_decode(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
+
+// The two implementations that rans_decode chooses from; for tests, which hold them to the same results.
+Status rans_decode_scalar(const RansPlan& plan, const RansDecodeTable* tables, RansStream* stream, size_t stride, size_t tokens) noexcept;
+#if defined(KVREEL_AVX2)
+Status rans_decode_avx2(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
+#endif
+
+// A byte string under one table of its own (side information): frequencies, then one group [1][size]. At most size + 600 bytes.
+constexpr size_t rans_bytes_bound(size_t size) noexcept { return kRansFrequenciesBound + rans_encode_bound(1, size); }
+Status rans_encode_bytes(ConstBytes in, Bytes out, size_t* written) noexcept;
+Status rans_decode_bytes(ConstBytes in, Bytes out) noexcept;
+
+}  // namespace kvreel

@@ -1,0 +1,114 @@
+// rans_decode for processors with AVX2: eight lanes are one vector, four groups are walked in lockstep to hide the latency of
+// the table look-up. Same results as rans_decode_scalar.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "rans.h"
+
+namespace kvreel {
+namespace {
+
+// For each set of lanes that want a word: which of the next eight words goes to which lane.
+struct RefillTable {
+  alignas(32) uint8_t lane[256][8];
+  constexpr RefillTable() noexcept : lane() {
+    for (int mask = 0; mask < 256; mask++) {
+      uint8_t next = 0;
+      for (int i = 0; i < 8; i++) lane[mask][i] = (mask >> i & 1) ? next++ : 0;
+    }
+  }
+};
+constexpr RefillTable kRefill;
+
+inline __m256i decode_step(__m256i state, const uint32_t* table, const uint8_t*& p, uint8_t* out) noexcept {
+  const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), _mm256_and_si256(state, _mm256_set1_epi32(kRansScale - 1)), 4);
+  const __m256i frequency = _mm256_srli_epi32(entry, 20);
+  const __m256i bias = _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(0xfff));
+  state = _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(state, kRansScaleBits)), bias);
+  // Unsigned state < 2^16, as a signed comparison of the upper half with zero.
+  const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(state, 16), _mm256_setzero_si256());
+  const unsigned mask = unsigned(_mm256_movemask_ps(_mm256_castsi256_ps(low)));
+  const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i pick = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kRefill.lane[mask])));
+  const __m256i refilled = _mm256_or_si256(_mm256_slli_epi32(state, 16), _mm256_permutevar8x32_epi32(words, pick));
+  state = _mm256_blendv_epi8(state, refilled, low);
+  p += 2 * __builtin_popcount(mask);
+  const __m256i bytes = _mm256_shuffle_epi8(entry, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1,
+                                                                     -1, -1, -1, -1, -1, -1, -1, -1, -1));
+  const uint64_t symbols = uint64_t(uint32_t(_mm256_cvtsi256_si32(bytes))) | uint64_t(uint32_t(_mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1)))) << 32;
+  std::memcpy(out, &symbols, 8);
+  return state;
+}
+
+// Near the end of the input a vector load would read past it: there the words are first copied into a padded buffer.
+inline __m256i decode_step_at_end(__m256i state, const uint32_t* table, const uint8_t*& p, const uint8_t* end, uint8_t* out, bool* short_input) noexcept {
+  uint8_t padded[16] = {};
+  const size_t left = size_t(end - p);
+  std::memcpy(padded, p, left < 16 ? left : 16);
+  const uint8_t* q = padded;
+  state = decode_step(state, table, q, out);
+  const size_t used = size_t(q - padded);
+  if (used > left) {
+    *short_input = true;
+    return state;
+  }
+  p += used;
+  return state;
+}
+
+template <size_t N>
+Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, RansStream* streams, size_t stride, size_t tokens) noexcept {
+  __m256i state[N];
+  const uint8_t* p[N];
+  const uint8_t* end[N];
+  uint8_t* symbols[N];
+  for (size_t s = 0; s < N; s++) {
+    if (streams[s].in.size < 4 * kRansLanes) return Status::kCorrupt;
+    state[s] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(streams[s].in.data));
+    p[s] = streams[s].in.data + 4 * kRansLanes;
+    end[s] = streams[s].in.data + streams[s].in.size;
+    symbols[s] = streams[s].symbols;
+  }
+  for (size_t i = 0; i < plan.order.size; i++) {
+    const size_t channel = plan.order[i];
+    const uint32_t* table = tables[plan.table_of_channel[channel]].slot;
+    for (size_t t = 0; t < tokens; t += kRansLanes) {
+      bool near_end = false;
+      for (size_t s = 0; s < N; s++) near_end |= end[s] - p[s] < 16;
+      if (!near_end) {
+        for (size_t s = 0; s < N; s++) state[s] = decode_step(state[s], table, p[s], symbols[s] + channel * stride + t);
+        continue;
+      }
+      bool short_input = false;
+      for (size_t s = 0; s < N; s++) state[s] = decode_step_at_end(state[s], table, p[s], end[s], symbols[s] + channel * stride + t, &short_input);
+      if (short_input) return Status::kCorrupt;
+    }
+  }
+  const __m256i one = _mm256_set1_epi32(1);
+  for (size_t s = 0; s < N; s++) {
+    if (p[s] != end[s]) return Status::kCorrupt;
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_srli_epi32(state[s], 16), one)) != -1) return Status::kCorrupt;
+    const __m256i low = _mm256_and_si256(state[s], _mm256_set1_epi32(0xffff));
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(streams[s].carried.byte), _mm256_castsi256_si128(packed));
+  }
+  return Status::kOk;
+}
+
+}  // namespace
+
+Status rans_decode_avx2(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept {
+  size_t s = 0;
+  for (; s + 4 <= streams.size; s += 4) {
+    const Status status = decode_lockstep<4>(plan, tables, streams.data + s, stride, tokens);
+    if (status != Status::kOk) return status;
+  }
+  for (; s < streams.size; s++) {
+    const Status status = decode_lockstep<1>(plan, tables, streams.data + s, stride, tokens);
+    if (status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
+}  // namespace kvreel
