@@ -1,0 +1,211 @@
+// What JavaScript sees of the addon. No arithmetic here: arguments are checked, work is handed to the pool, promises are settled.
+#include <napi.h>
+
+#include "../codec/checksum.h"
+#include "../codec/cpu.h"
+#include "arguments.h"
+#include "errors.h"
+#include "worker_pool.h"
+
+namespace kvreel {
+namespace {
+
+class Addon : public Napi::Addon<Addon> {
+ public:
+  Addon(Napi::Env env, Napi::Object exports);
+  ~Addon();
+
+ private:
+  // A call that is under way: what it keeps alive, and how it answers.
+  struct Call {
+    explicit Call(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
+    Napi::Promise::Deferred deferred;
+    std::vector<Napi::ObjectReference> held;
+    ChunkJob* job = nullptr;  // owned by the pooled job
+    std::shared_ptr<PooledJob> pooled;
+    std::function<Napi::Value(Napi::Env)> result;
+    Status status = Status::kOk;
+  };
+
+  Napi::Value EncodeBound(const Napi::CallbackInfo& info);
+  Napi::Value Encode(const Napi::CallbackInfo& info);
+  Napi::Value Decode(const Napi::CallbackInfo& info);
+  Napi::Value Pack(const Napi::CallbackInfo& info);
+  Napi::Value Unpack(const Napi::CallbackInfo& info);
+  Napi::Value Xxh64(const Napi::CallbackInfo& info);
+  Napi::Value ForceScalar(const Napi::CallbackInfo& info);
+
+  Napi::Value run(Napi::Env env, std::unique_ptr<Call> call, uint32_t threads, const volatile int32_t* cancel);
+  Napi::Value repack(const Napi::CallbackInfo& info, bool to_split);
+  static void settle(Napi::Env env, Napi::Function, Addon* addon, Call* call);
+
+  using Settler = Napi::TypedThreadSafeFunction<Addon, Call, &Addon::settle>;
+  Settler settler_;
+  uint32_t calls_ = 0;
+  WorkerPool pool_;
+};
+
+uint32_t pool_size() noexcept {
+  const uint32_t cores = std::thread::hardware_concurrency();
+  return cores == 0 ? 1 : cores < 16 ? cores : 16;
+}
+
+Napi::Uint8Array copy_bytes(Napi::Env env, ConstBytes bytes) {
+  Napi::Uint8Array array = Napi::Uint8Array::New(env, bytes.size);
+  if (bytes.size > 0) std::copy(bytes.data, bytes.data + bytes.size, array.Data());
+  return array;
+}
+
+Napi::BigUint64Array copy_sections(Napi::Env env, Span<const Section> sections) {
+  Napi::BigUint64Array array = Napi::BigUint64Array::New(env, 3 * sections.size);
+  const uint64_t* from = reinterpret_cast<const uint64_t*>(sections.data);
+  std::copy(from, from + 3 * sections.size, array.Data());
+  return array;
+}
+
+Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
+  settler_ = Settler::New(env, "kvreel", 0, 1, this);
+  settler_.Unref(env);
+  DefineAddon(exports, {
+                           InstanceMethod("encodeBound", &Addon::EncodeBound),
+                           InstanceMethod("encode", &Addon::Encode),
+                           InstanceMethod("decode", &Addon::Decode),
+                           InstanceMethod("pack", &Addon::Pack),
+                           InstanceMethod("unpack", &Addon::Unpack),
+                           InstanceMethod("xxh64", &Addon::Xxh64),
+                           InstanceMethod("forceScalar", &Addon::ForceScalar),
+                       });
+}
+
+Addon::~Addon() { settler_.Abort(); }
+
+void Addon::settle(Napi::Env env, Napi::Function, Addon* addon, Call* raw) {
+  const std::unique_ptr<Call> call(raw);
+  if (env == nullptr) return;  // the environment is going down: nobody waits for the answer
+  if (--addon->calls_ == 0) addon->settler_.Unref(env);
+  if (call->status == Status::kOk) {
+    call->deferred.Resolve(call->result(env));
+  } else {
+    call->deferred.Reject(error_of(env, call->status).Value());
+  }
+}
+
+Napi::Value Addon::run(Napi::Env env, std::unique_ptr<Call> owned, uint32_t threads, const volatile int32_t* cancel) {
+  Call* call = owned.get();
+  const Napi::Promise promise = call->deferred.Promise();
+  if (call->job == nullptr) {
+    call->deferred.Reject(error_of(env, Status::kOutOfMemory).Value());
+    return promise;
+  }
+  const uint32_t workers = threads == 0 || threads > pool_.threads() ? pool_.threads() : threads;
+  call->pooled = std::make_shared<PooledJob>(call->job, workers, cancel, [this, call](Status status) {
+    call->status = status;
+    settler_.BlockingCall(call);
+  });
+  if (!pool_.submit(call->pooled)) {
+    Napi::Error error = Napi::Error::New(env, "too many encodes and decodes are waiting; await some of them first");
+    error.Set("code", Napi::String::New(env, "KV_OVERLOADED"));
+    call->deferred.Reject(error.Value());
+    return promise;
+  }
+  owned.release();
+  if (calls_++ == 0) settler_.Ref(env);
+  return promise;
+}
+
+// encodeBound(parameters) -> bytes
+Napi::Value Addon::EncodeBound(const Napi::CallbackInfo& info) {
+  ChunkParameters parameters;
+  if (!read_chunk_parameters(info[0], &parameters)) return info.Env().Undefined();
+  size_t bytes = 0;
+  const Status status = encode_bound(parameters, &bytes);
+  if (status != Status::kOk) {
+    error_of(info.Env(), status).ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  return Napi::Number::New(info.Env(), double(bytes));
+}
+
+// encode(parameters, tensor, out, cancel, threads) -> Promise<{ model, sections }>
+Napi::Value Addon::Encode(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  ChunkParameters parameters;
+  Bytes tensor, out;
+  const volatile int32_t* cancel = nullptr;
+  if (!read_chunk_parameters(info[0], &parameters) || !read_bytes(info[1], "tensor", &tensor) || !read_bytes(info[2], "out", &out) ||
+      !read_cancel_flag(info[3], &cancel)) {
+    return env.Undefined();
+  }
+  auto call = std::make_unique<Call>(env);
+  for (size_t i = 1; i <= 3; i++) call->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
+  EncodeJob* job = make_encode_job(parameters, {tensor.data, tensor.size}, out);
+  call->job = job;
+  call->result = [job](Napi::Env e) -> Napi::Value {
+    Napi::Object result = Napi::Object::New(e);
+    result.Set("model", copy_bytes(e, job->model()));
+    result.Set("sections", copy_sections(e, job->sections()));
+    return result;
+  };
+  return run(env, std::move(call), info[4].As<Napi::Number>().Uint32Value(), cancel);
+}
+
+// decode(parameters, model, selection, sections, object, target, tensor, cancel, threads) -> Promise<undefined>
+Napi::Value Addon::Decode(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  ChunkParameters parameters;
+  TensorLayout target;
+  Selection selection;
+  Bytes model, object, tensor;
+  Span<const Section> sections;
+  const volatile int32_t* cancel = nullptr;
+  if (!read_chunk_parameters(info[0], &parameters) || !read_bytes(info[1], "model", &model)) return env.Undefined();
+  const Napi::Object selected = info[2].As<Napi::Object>();
+  if (!read_u32(selected, "layerBegin", &selection.layer_begin) || !read_u32(selected, "layerCount", &selection.layer_count) ||
+      !read_u32(selected, "groupBegin", &selection.group_begin) || !read_u32(selected, "groupCount", &selection.group_count) ||
+      !read_sections(info[3], &sections) || !read_bytes(info[4], "object", &object) || !read_layout(info[5].As<Napi::Object>(), &target) ||
+      !read_bytes(info[6], "tensor", &tensor) || !read_cancel_flag(info[7], &cancel)) {
+    return env.Undefined();
+  }
+  auto call = std::make_unique<Call>(env);
+  for (const size_t i : {1, 3, 4, 6, 7}) call->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
+  call->job = make_decode_job(parameters, {model.data, model.size}, selection, sections, {object.data, object.size}, target, tensor);
+  call->result = [](Napi::Env e) -> Napi::Value { return e.Undefined(); };
+  return run(env, std::move(call), info[8].As<Napi::Number>().Uint32Value(), cancel);
+}
+
+// pack(layout, source, target): the tensor in canonical split order. Synchronous: it is a copy.
+Napi::Value Addon::Pack(const Napi::CallbackInfo& info) { return repack(info, true); }
+
+// unpack(layout, source, target): the inverse
+Napi::Value Addon::Unpack(const Napi::CallbackInfo& info) { return repack(info, false); }
+
+Napi::Value Addon::repack(const Napi::CallbackInfo& info, bool to_split) {
+  TensorLayout layout;
+  Bytes source, target;
+  if (!read_layout(info[0].As<Napi::Object>(), &layout) || !read_bytes(info[1], "source", &source) || !read_bytes(info[2], "target", &target)) {
+    return info.Env().Undefined();
+  }
+  const auto copy = to_split ? pack : unpack;
+  const Status status = copy(layout.order, layout.shape, layout.block_tokens, {source.data, source.size}, target);
+  if (status != Status::kOk) error_of(info.Env(), status).ThrowAsJavaScriptException();
+  return info.Env().Undefined();
+}
+
+// xxh64(bytes) -> bigint
+Napi::Value Addon::Xxh64(const Napi::CallbackInfo& info) {
+  Bytes bytes;
+  if (!read_bytes(info[0], "bytes", &bytes)) return info.Env().Undefined();
+  return Napi::BigInt::New(info.Env(), xxh64({bytes.data, bytes.size}, 0));
+}
+
+// forceScalar(boolean): for tests and benchmarks
+Napi::Value Addon::ForceScalar(const Napi::CallbackInfo& info) {
+  cpu_force_scalar(info[0].ToBoolean());
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+NODE_API_ADDON(Addon)
+
+}  // namespace kvreel

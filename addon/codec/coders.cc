@@ -1,0 +1,34 @@
+#include "coders.h"
+
+#include "exact.h"
+#include "raw.h"
+
+namespace kvreel {
+
+Status encode_bound(const ChunkParameters& parameters, size_t* bytes) noexcept {
+  switch (parameters.coder) {
+    case Coder::kRaw: return tensor_bytes(parameters.layout.shape, bytes);
+    case Coder::kExact: return exact_encode_bound(parameters.layout.shape, parameters.group_tokens, bytes);
+  }
+  return Status::kInvalidArgument;
+}
+
+EncodeJob* make_encode_job(const ChunkParameters& parameters, ConstBytes tensor, Bytes out) noexcept {
+  switch (parameters.coder) {
+    case Coder::kRaw: return raw_encode_job(tensor, out);
+    case Coder::kExact: return exact_encode_job(parameters.layout, parameters.group_tokens, tensor, out);
+  }
+  return nullptr;
+}
+
+ChunkJob* make_decode_job(const ChunkParameters& parameters, ConstBytes model, const Selection& selection, Span<const Section> sections,
+                          ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept {
+  switch (parameters.coder) {
+    case Coder::kRaw: return raw_decode_job(sections, object, tensor);
+    case Coder::kExact:
+      return exact_decode_job(parameters.layout.shape, parameters.group_tokens, model, selection, sections, object, target, tensor);
+  }
+  return nullptr;
+}
+
+}  // namespace kvreel

@@ -1,0 +1,45 @@
+{
+  "variables": {
+    "warnings": ["-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off"],
+    "avx2_sources": ["<!@(node scripts/codec-sources.mjs avx2)"],
+    "codec_sources": ["<!@(node scripts/codec-sources.mjs)"],
+  },
+  "target_defaults": {
+    "cflags_cc": ["-std=c++17", "-O3", "<@(warnings)"],
+    "xcode_settings": {
+      "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
+      "GCC_OPTIMIZATION_LEVEL": "3",
+      "OTHER_CPLUSPLUSFLAGS": ["<@(warnings)"],
+      "MACOSX_DEPLOYMENT_TARGET": "11.0",
+    },
+    "conditions": [["target_arch=='x64'", {"defines": ["KVREEL_AVX2"]}]],
+  },
+  "targets": [
+    {
+      # A target of its own, so that only these files are compiled for AVX2; they run only where the processor has it.
+      "target_name": "codec_avx2",
+      "type": "static_library",
+      "sources": [],
+      "conditions": [
+        ["target_arch=='x64'", {
+          "sources": ["<@(avx2_sources)"],
+          "cflags_cc": ["-mavx2", "-mbmi2"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "-mavx2", "-mbmi2"]},
+        }, {"type": "none"}],
+      ],
+    },
+    {
+      "target_name": "kvreel",
+      "dependencies": ["codec_avx2"],
+      "sources": [
+        "<@(codec_sources)",
+        "addon/binding/addon.cc",
+        "addon/binding/arguments.cc",
+        "addon/binding/errors.cc",
+        "addon/binding/worker_pool.cc",
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS"],
+    },
+  ],
+}
