@@ -21,6 +21,7 @@ class Addon : public Napi::Addon<Addon> {
     explicit Call(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
     Napi::Promise::Deferred deferred;
     std::vector<Napi::ObjectReference> held;
+    std::unique_ptr<RowSink> sink;
     ChunkJob* job = nullptr;  // owned by the pooled job
     std::shared_ptr<PooledJob> pooled;
     std::function<Napi::Value(Napi::Env)> result;
@@ -30,12 +31,14 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value EncodeBound(const Napi::CallbackInfo& info);
   Napi::Value Encode(const Napi::CallbackInfo& info);
   Napi::Value Decode(const Napi::CallbackInfo& info);
+  Napi::Value Verify(const Napi::CallbackInfo& info);
   Napi::Value Pack(const Napi::CallbackInfo& info);
   Napi::Value Unpack(const Napi::CallbackInfo& info);
   Napi::Value Xxh64(const Napi::CallbackInfo& info);
   Napi::Value ForceScalar(const Napi::CallbackInfo& info);
 
   Napi::Value run(Napi::Env env, std::unique_ptr<Call> call, uint32_t threads, const volatile int32_t* cancel);
+  Napi::Value decode_into(const Napi::CallbackInfo& info, bool verify);
   Napi::Value repack(const Napi::CallbackInfo& info, bool to_split);
   static void settle(Napi::Env env, Napi::Function, Addon* addon, Call* call);
 
@@ -63,6 +66,15 @@ Napi::BigUint64Array copy_sections(Napi::Env env, Span<const Section> sections) 
   return array;
 }
 
+Napi::Value error_sums(Napi::Env env, const ErrorSums& sums) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("maxAbsolute", Napi::Number::New(env, sums.max_absolute));
+  result.Set("squaredError", Napi::Number::New(env, sums.squared_error));
+  result.Set("squaredOriginal", Napi::Number::New(env, sums.squared_original));
+  result.Set("different", Napi::Number::New(env, double(sums.different)));
+  return result;
+}
+
 Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
   settler_ = Settler::New(env, "kvreel", 0, 1, this);
   settler_.Unref(env);
@@ -70,6 +82,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
                            InstanceMethod("encodeBound", &Addon::EncodeBound),
                            InstanceMethod("encode", &Addon::Encode),
                            InstanceMethod("decode", &Addon::Decode),
+                           InstanceMethod("verify", &Addon::Verify),
                            InstanceMethod("pack", &Addon::Pack),
                            InstanceMethod("unpack", &Addon::Unpack),
                            InstanceMethod("xxh64", &Addon::Xxh64),
@@ -113,17 +126,20 @@ Napi::Value Addon::run(Napi::Env env, std::unique_ptr<Call> owned, uint32_t thre
   return promise;
 }
 
-// encodeBound(parameters) -> bytes
+// encodeBound(parameters) -> { sections, model } in bytes
 Napi::Value Addon::EncodeBound(const Napi::CallbackInfo& info) {
   ChunkParameters parameters;
   if (!read_chunk_parameters(info[0], &parameters)) return info.Env().Undefined();
-  size_t bytes = 0;
-  const Status status = encode_bound(parameters, &bytes);
+  kvreel::EncodeBound bound{};
+  const Status status = encode_bound(parameters, &bound);
   if (status != Status::kOk) {
     error_of(info.Env(), status).ThrowAsJavaScriptException();
     return info.Env().Undefined();
   }
-  return Napi::Number::New(info.Env(), double(bytes));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("sections", Napi::Number::New(info.Env(), double(bound.sections)));
+  result.Set("model", Napi::Number::New(info.Env(), double(bound.model)));
+  return result;
 }
 
 // encode(parameters, tensor, out, cancel, threads) -> Promise<{ model, sections }>
@@ -138,7 +154,7 @@ Napi::Value Addon::Encode(const Napi::CallbackInfo& info) {
   }
   auto call = std::make_unique<Call>(env);
   for (size_t i = 1; i <= 3; i++) call->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
-  EncodeJob* job = make_encode_job(parameters, {tensor.data, tensor.size}, out);
+  EncodeJob* job = make_encode_job(parameters, tensor, out);
   call->job = job;
   call->result = [job](Napi::Env e) -> Napi::Value {
     Napi::Object result = Napi::Object::New(e);
@@ -150,7 +166,12 @@ Napi::Value Addon::Encode(const Napi::CallbackInfo& info) {
 }
 
 // decode(parameters, model, selection, sections, object, target, tensor, cancel, threads) -> Promise<undefined>
-Napi::Value Addon::Decode(const Napi::CallbackInfo& info) {
+Napi::Value Addon::Decode(const Napi::CallbackInfo& info) { return decode_into(info, false); }
+
+// verify(the same, with the original as `tensor`) -> Promise<{ maxAbsolute, squaredError, squaredOriginal, different }>
+Napi::Value Addon::Verify(const Napi::CallbackInfo& info) { return decode_into(info, true); }
+
+Napi::Value Addon::decode_into(const Napi::CallbackInfo& info, bool verify) {
   const Napi::Env env = info.Env();
   ChunkParameters parameters;
   TensorLayout target;
@@ -168,8 +189,10 @@ Napi::Value Addon::Decode(const Napi::CallbackInfo& info) {
   }
   auto call = std::make_unique<Call>(env);
   for (const size_t i : {1, 3, 4, 6, 7}) call->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
-  call->job = make_decode_job(parameters, {model.data, model.size}, selection, sections, {object.data, object.size}, target, tensor);
-  call->result = [](Napi::Env e) -> Napi::Value { return e.Undefined(); };
+  call->sink = verify ? std::make_unique<RowSink>(target, ConstBytes(tensor)) : std::make_unique<RowSink>(target, tensor);
+  const RowSink* sink = call->sink.get();
+  call->job = make_decode_job(parameters, model, selection, sections, object, call->sink.get());
+  call->result = [sink, verify](Napi::Env e) -> Napi::Value { return verify ? error_sums(e, sink->errors()) : e.Undefined(); };
   return run(env, std::move(call), info[8].As<Napi::Number>().Uint32Value(), cancel);
 }
 
@@ -186,7 +209,7 @@ Napi::Value Addon::repack(const Napi::CallbackInfo& info, bool to_split) {
     return info.Env().Undefined();
   }
   const auto copy = to_split ? pack : unpack;
-  const Status status = copy(layout.order, layout.shape, layout.block_tokens, {source.data, source.size}, target);
+  const Status status = copy(layout.order, layout.shape, layout.block_tokens, source, target);
   if (status != Status::kOk) error_of(info.Env(), status).ThrowAsJavaScriptException();
   return info.Env().Undefined();
 }
@@ -195,7 +218,7 @@ Napi::Value Addon::repack(const Napi::CallbackInfo& info, bool to_split) {
 Napi::Value Addon::Xxh64(const Napi::CallbackInfo& info) {
   Bytes bytes;
   if (!read_bytes(info[0], "bytes", &bytes)) return info.Env().Undefined();
-  return Napi::BigInt::New(info.Env(), xxh64({bytes.data, bytes.size}, 0));
+  return Napi::BigInt::New(info.Env(), xxh64(bytes, 0));
 }
 
 // forceScalar(boolean): for tests and benchmarks

@@ -20,6 +20,12 @@ struct Section {
   uint64_t checksum;
 };
 
+// Bytes that an encode needs at most.
+struct EncodeBound {
+  size_t sections;
+  size_t model;
+};
+
 // One encode or decode. The owner calls run() once for every unit of phase 0, in any order and on any thread, then settle(0), then
 // phase 1, and so on. `worker` is below the count given to start(); two units never run with the same worker at a time.
 class ChunkJob {

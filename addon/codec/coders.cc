@@ -5,10 +5,11 @@
 
 namespace kvreel {
 
-Status encode_bound(const ChunkParameters& parameters, size_t* bytes) noexcept {
+Status encode_bound(const ChunkParameters& parameters, EncodeBound* bound) noexcept {
+  *bound = {};
   switch (parameters.coder) {
-    case Coder::kRaw: return tensor_bytes(parameters.layout.shape, bytes);
-    case Coder::kExact: return exact_encode_bound(parameters.layout.shape, parameters.group_tokens, bytes);
+    case Coder::kRaw: return tensor_bytes(parameters.layout.shape, &bound->sections);
+    case Coder::kExact: return exact_encode_bound(parameters.layout.shape, parameters.group_tokens, bound);
   }
   return Status::kInvalidArgument;
 }
@@ -22,11 +23,11 @@ EncodeJob* make_encode_job(const ChunkParameters& parameters, ConstBytes tensor,
 }
 
 ChunkJob* make_decode_job(const ChunkParameters& parameters, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                          ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept {
+                          ConstBytes object, RowSink* sink) noexcept {
   switch (parameters.coder) {
-    case Coder::kRaw: return raw_decode_job(sections, object, tensor);
+    case Coder::kRaw: return raw_decode_job(sections, object, *sink);
     case Coder::kExact:
-      return exact_decode_job(parameters.layout.shape, parameters.group_tokens, model, selection, sections, object, target, tensor);
+      return exact_decode_job(parameters.layout.shape, parameters.group_tokens, model, selection, sections, object, sink);
   }
   return nullptr;
 }

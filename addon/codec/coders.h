@@ -1,7 +1,7 @@
 // The list of coders: the one place that maps a coder's number to the functions behind it.
 #pragma once
 
-#include "chunk.h"
+#include "row_sink.h"
 
 namespace kvreel {
 
@@ -14,14 +14,13 @@ struct ChunkParameters {
   uint32_t group_tokens;
 };
 
-// Bytes that an encoded chunk takes at most, model not counted.
-Status encode_bound(const ChunkParameters& parameters, size_t* bytes) noexcept;
+Status encode_bound(const ChunkParameters& parameters, EncodeBound* bound) noexcept;
 
 // Null where memory ran out. The spans must outlive the job.
 EncodeJob* make_encode_job(const ChunkParameters& parameters, ConstBytes tensor, Bytes out) noexcept;
 
-// `target` is the layout of the selected part in `tensor`. Coder raw knows no parts: its selection must be the whole chunk.
+// The sink's layout is that of the selected part. Coder raw knows no parts: its selection must be the whole chunk.
 ChunkJob* make_decode_job(const ChunkParameters& parameters, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                          ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept;
+                          ConstBytes object, RowSink* sink) noexcept;
 
 }  // namespace kvreel

@@ -132,13 +132,12 @@ class ExactEncodeJob final : public EncodeJob {
 
   Status start(uint32_t workers) noexcept override {
     const KvShape& shape = layout_.shape;
+    EncodeBound bound{};
+    const Status status = exact_encode_bound(shape, group_tokens_, &bound);
+    if (status != Status::kOk) return status;
+    if (out_.size < bound.sections) return Status::kBufferTooSmall;
     size_t bytes = 0;
-    Status status = exact_encode_bound(shape, group_tokens_, &bytes);
-    if (status != Status::kOk) return status;
-    if (out_.size < bytes) return Status::kBufferTooSmall;
-    status = tensor_bytes(shape, &bytes);
-    if (status != Status::kOk) return status;
-    if (tensor_.size != bytes) return Status::kInvalidArgument;
+    if (tensor_bytes(shape, &bytes) != Status::kOk || tensor_.size != bytes) return Status::kInvalidArgument;
     scratch_ = new (std::nothrow) EncodeScratch[workers];
     if (scratch_ == nullptr) return Status::kOutOfMemory;
     workers_ = workers;
@@ -224,7 +223,7 @@ class ExactEncodeJob final : public EncodeJob {
     }
     for (size_t c = 0; c < classes_.size(); c++) model_.channels[c].table = table_of_class[classes_[c]];
     for (uint32_t w = 0; w < workers_; w++) model_.has_low_halves |= scratch_[w].low_halves_seen;
-    const Status status = model_bytes_.resize(model_.bound());
+    const Status status = model_bytes_.resize(ExactModel::bound(model_.tables.size(), model_.channels.size()));
     return status == Status::kOk ? model_.write({model_bytes_.data(), model_bytes_.size()}, &model_length_) : status;
   }
 
@@ -398,24 +397,21 @@ Status split_section(ConstBytes in, const SectionShape& shape, size_t stored_byt
 class ExactDecodeJob final : public ChunkJob {
  public:
   ExactDecodeJob(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                 ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept
+                 ConstBytes object, RowSink* sink) noexcept
       : source_(source),
         group_tokens_(group_tokens),
         model_bytes_(model),
         selection_(selection),
         sections_(sections),
         object_(object),
-        target_(target),
-        tensor_(tensor),
+        sink_(sink),
         rows_(layer_rows(source)) {}
 
   ~ExactDecodeJob() override { delete[] scratch_; }
 
   Status start(uint32_t workers) noexcept override {
-    size_t bytes = 0;
-    Status status = tensor_bytes(target_.shape, &bytes);
+    Status status = sink_->start(workers, group_tokens_);
     if (status != Status::kOk) return status;
-    if (tensor_.size != bytes) return Status::kInvalidArgument;
     status = model_.read(model_bytes_, rows_ * source_.layers, exact_magnitude_bits(source_.type));
     if (status != Status::kOk) return status;
     if (model_.has_low_halves && element_bytes(source_.type) != 4) return Status::kCorrupt;
@@ -443,13 +439,12 @@ class ExactDecodeJob final : public ChunkJob {
     DecodeScratch& s = scratch_[worker];
     const Span<const ExactChannel> channels{model_.channels.data() + (selection_.layer_begin + unit) * rows_, rows_};
     const RansPlan plan = exact_plan(channels, s.order.data(), s.table_of_channel.data());
-    LayerAddress address;
-    Status status = layer_address(target_.order, target_.shape, target_.block_tokens, unit, &address);
+    Status status = Status::kOk;
     // Groups of equal length go through the rANS decoder together; the last one may be shorter.
     const size_t full = selection_.group_begin + selection_.group_count <= source_.tokens / group_tokens_ ? selection_.group_count : selection_.group_count - 1;
     for (size_t g = 0; g < selection_.group_count && status == Status::kOk;) {
       const size_t count = g >= full ? 1 : full - g < kLockstep ? full - g : kLockstep;
-      status = decode_groups(unit, g, count, plan, channels, address, s);
+      status = decode_groups(unit, g, count, plan, channels, s, worker);
       g += count;
     }
     return status;
@@ -458,8 +453,8 @@ class ExactDecodeJob final : public ChunkJob {
   Status settle(uint32_t) noexcept override { return Status::kOk; }
 
  private:
-  Status decode_groups(uint32_t unit, size_t group, size_t count, const RansPlan& plan, Span<const ExactChannel> channels, const LayerAddress& address,
-                       DecodeScratch& s) noexcept {
+  Status decode_groups(uint32_t unit, size_t group, size_t count, const RansPlan& plan, Span<const ExactChannel> channels,
+                       DecodeScratch& s, uint32_t worker) noexcept {
     const size_t begin = (selection_.group_begin + group) * group_tokens_;
     const size_t tokens = begin + group_tokens_ <= source_.tokens ? group_tokens_ : source_.tokens - begin;
     const SectionShape shape = section_shape(model_, channels, tokens);
@@ -487,7 +482,8 @@ class ExactDecodeJob final : public ChunkJob {
       } else if (!restore_rows(*stream++, parts[i], shape, channels, tokens, s)) {
         return Status::kCorrupt;
       }
-      store_rows(s.rows.data(), s.low_halves.data(), tokens, address, target_.shape, (group + i) * group_tokens_, tokens, tensor_.data);
+      const Status put = sink_->put(s.rows.data(), s.low_halves.data(), unit, (group + i) * group_tokens_, tokens, worker);
+      if (put != Status::kOk) return put;
     }
     return Status::kOk;
   }
@@ -547,8 +543,7 @@ class ExactDecodeJob final : public ChunkJob {
   const Selection selection_;
   const Span<const Section> sections_;
   const ConstBytes object_;
-  const TensorLayout target_;
-  const Bytes tensor_;
+  RowSink* const sink_;
   const size_t rows_;
   ExactModel model_;
   Buffer<RansDecodeTable> tables_;
@@ -557,10 +552,15 @@ class ExactDecodeJob final : public ChunkJob {
 
 }  // namespace
 
-Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, size_t* bytes) noexcept {
+Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, EncodeBound* bound) noexcept {
+  size_t bytes = 0;
+  const Status status = tensor_bytes(shape, &bytes);
+  if (status != Status::kOk) return status;
   if (group_tokens == 0 || group_tokens > shape.tokens) return Status::kInvalidArgument;
   const uint64_t groups = group_count(shape.tokens, group_tokens);
-  return checked_bytes({shape.layers, groups, section_bound(layer_rows(shape), group_tokens, shape.type)}, bytes) ? Status::kOk : Status::kInvalidArgument;
+  bound->model = ExactModel::bound(kExactMaxTables, layer_rows(shape) * shape.layers);
+  return checked_bytes({shape.layers, groups, section_bound(layer_rows(shape), group_tokens, shape.type)}, &bound->sections) ? Status::kOk
+                                                                                                                              : Status::kInvalidArgument;
 }
 
 EncodeJob* exact_encode_job(const TensorLayout& layout, uint32_t group_tokens, ConstBytes tensor, Bytes out) noexcept {
@@ -568,8 +568,8 @@ EncodeJob* exact_encode_job(const TensorLayout& layout, uint32_t group_tokens, C
 }
 
 ChunkJob* exact_decode_job(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                           ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept {
-  return new (std::nothrow) ExactDecodeJob(source, group_tokens, model, selection, sections, object, target, tensor);
+                           ConstBytes object, RowSink* sink) noexcept {
+  return new (std::nothrow) ExactDecodeJob(source, group_tokens, model, selection, sections, object, sink);
 }
 
 }  // namespace kvreel

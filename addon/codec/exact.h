@@ -10,6 +10,7 @@
 
 #include "chunk.h"
 #include "rans.h"
+#include "row_sink.h"
 
 namespace kvreel {
 
@@ -34,15 +35,15 @@ struct ExactTable {
 constexpr uint32_t exact_magnitude_bits(ElementType type) noexcept { return element_bytes(type) == 1 ? 7 : 15; }
 
 // Encodes `tensor` into sections ordered by layer, then by group of `group_tokens` tokens, at the front of `out`.
-// `out` must hold exact_encode_bound(). The tensor, of exactly tensor_bytes(), and `out` must outlive the job.
+// `out` must hold the sections of exact_encode_bound(). The tensor, of exactly tensor_bytes(), and `out` must outlive the job.
 // Null where memory ran out.
 EncodeJob* exact_encode_job(const TensorLayout& layout, uint32_t group_tokens, ConstBytes tensor, Bytes out) noexcept;
-Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, size_t* bytes) noexcept;
+Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, EncodeBound* bound) noexcept;
 
-// Decodes the selected sections into `tensor`, laid out as `target` says. `source` is the shape that was encoded. `sections`, one for
-// each selected (layer, group), point into `object`; each is checked against its checksum before it is decoded.
+// Decodes the selected sections into `sink`, whose layout is that of the selected part. `source` is the shape that was encoded.
+// `sections`, one for each selected (layer, group), point into `object`; each is checked against its checksum before it is decoded.
 ChunkJob* exact_decode_job(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                           ConstBytes object, const TensorLayout& target, Bytes tensor) noexcept;
+                           ConstBytes object, RowSink* sink) noexcept;
 
 // One row of a group, both ways: exposed for the vector twins and their test.
 // symbols and low bits -> 16-bit patterns. `low` may be read up to 8 bytes past the row's own.

@@ -14,12 +14,12 @@ constexpr uint16_t kMeanMask = 0x7fff;
 
 }  // namespace
 
-size_t ExactModel::bound() const noexcept {
-  return kFixedBytes + tables.size() * (1 + kRansFrequenciesBound) + 3 * (4 + rans_bytes_bound(channels.size()));
+size_t ExactModel::bound(size_t table_count, size_t channel_count) noexcept {
+  return kFixedBytes + table_count * (1 + kRansFrequenciesBound) + 3 * (4 + rans_bytes_bound(channel_count));
 }
 
 Status ExactModel::write(Bytes out, size_t* written) const noexcept {
-  if (out.size < bound()) return Status::kBufferTooSmall;
+  if (out.size < bound(tables.size(), channels.size())) return Status::kBufferTooSmall;
   uint16_t smallest = kMeanMask;
   for (size_t c = 0; c < channels.size(); c++) {
     if (channels[c].mean_bin < smallest) smallest = channels[c].mean_bin;

@@ -14,7 +14,7 @@ struct ExactModel {
   Buffer<ExactChannel> channels;  // [layer][row]
 
   // Bytes that write() needs at most.
-  size_t bound() const noexcept;
+  static size_t bound(size_t table_count, size_t channel_count) noexcept;
   Status write(Bytes out, size_t* written) const noexcept;
   // Reads and checks a model of layers * rows channels.
   Status read(ConstBytes in, size_t channel_count, uint32_t magnitude_bits) noexcept;

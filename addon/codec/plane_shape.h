@@ -25,7 +25,7 @@ struct KvShape {
 };
 
 constexpr uint32_t kMaxLayers = 4096;
-constexpr uint32_t kMaxTokens = 1u << 20;
+constexpr uint32_t kMaxTokens = 1u << 28;
 constexpr uint32_t kMaxTokenElements = 65536;  // kv_heads * head_dim
 constexpr uint64_t kMaxBytes = (uint64_t{1} << 40) - 1;
 

@@ -36,7 +36,8 @@ class RawEncodeJob final : public EncodeJob {
 
 class RawDecodeJob final : public ChunkJob {
  public:
-  RawDecodeJob(Span<const Section> sections, ConstBytes object, Bytes tensor) noexcept : sections_(sections), object_(object), tensor_(tensor) {}
+  RawDecodeJob(Span<const Section> sections, ConstBytes object, Bytes tensor, ConstBytes original) noexcept
+      : sections_(sections), object_(object), tensor_(tensor), original_(original) {}
 
   Status start(uint32_t) noexcept override {
     size_t sum = 0;
@@ -47,7 +48,7 @@ class RawDecodeJob final : public ChunkJob {
       if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
       sum += section.length;
     }
-    return sum == tensor_.size ? Status::kOk : Status::kCorrupt;
+    return sum == tensor_.size + original_.size ? Status::kOk : Status::kCorrupt;
   }
   uint32_t phases() const noexcept override { return 1; }
   uint32_t units(uint32_t) const noexcept override { return uint32_t(sections_.size); }
@@ -55,7 +56,9 @@ class RawDecodeJob final : public ChunkJob {
     const Section& section = sections_[unit];
     const ConstBytes bytes = object_.sub(section.offset, section.length);
     if (xxh64(bytes, 0) != section.checksum) return Status::kCorrupt;
-    if (bytes.size > 0) std::memcpy(tensor_.data + unit * kRawSectionBytes, bytes.data, bytes.size);
+    const size_t at = unit * kRawSectionBytes;
+    if (original_.data != nullptr) return std::memcmp(original_.data + at, bytes.data, bytes.size) == 0 ? Status::kOk : Status::kCorrupt;
+    if (bytes.size > 0) std::memcpy(tensor_.data + at, bytes.data, bytes.size);
     return Status::kOk;
   }
   Status settle(uint32_t) noexcept override { return Status::kOk; }
@@ -64,14 +67,15 @@ class RawDecodeJob final : public ChunkJob {
   const Span<const Section> sections_;
   const ConstBytes object_;
   const Bytes tensor_;
+  const ConstBytes original_;
 };
 
 }  // namespace
 
 EncodeJob* raw_encode_job(ConstBytes tensor, Bytes out) noexcept { return new (std::nothrow) RawEncodeJob(tensor, out); }
 
-ChunkJob* raw_decode_job(Span<const Section> sections, ConstBytes object, Bytes tensor) noexcept {
-  return new (std::nothrow) RawDecodeJob(sections, object, tensor);
+ChunkJob* raw_decode_job(Span<const Section> sections, ConstBytes object, const RowSink& sink) noexcept {
+  return new (std::nothrow) RawDecodeJob(sections, object, sink.tensor(), sink.original());
 }
 
 }  // namespace kvreel

@@ -13,6 +13,9 @@ struct Span {
 
   constexpr Span() noexcept = default;
   constexpr Span(T* pointer, size_t count) noexcept : data(pointer), size(count) {}
+  // From a span of U where U* converts to T*: writable bytes may be read.
+  template <typename U>
+  constexpr Span(const Span<U>& other) noexcept : data(other.data), size(other.size) {}
   constexpr T& operator[](size_t index) const noexcept { return data[index]; }
   constexpr Span first(size_t count) const noexcept { return Span(data, count); }
   constexpr Span from(size_t offset) const noexcept { return Span(data + offset, size - offset); }

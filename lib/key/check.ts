@@ -1,5 +1,8 @@
 import { Buffer } from 'node:buffer';
 
+/** Python pickles longer texts in another way; no engine sends any. */
+const MAX_TEXT_BYTES = 0xffff;
+
 /** Throws a TypeError unless `value` is an object with no other fields than `known`. */
 export function checkFields(name: string, value: object, known: readonly string[]): void {
   if (typeof value !== 'object' || value === null) throw new TypeError(`expected \`${name}\` to be an object, got ${String(value)}`);
@@ -28,6 +31,3 @@ export function checkPattern(name: string, value: string, pattern: RegExp, expec
   if (typeof value !== 'string') throw new TypeError(`expected \`${name}\` to be a string, got ${typeof value}`);
   if (!pattern.test(value)) throw new RangeError(`expected \`${name}\` to be ${expected}, got ${value}`);
 }
-
-/** Python pickles longer texts in another way; no engine sends any. */
-const MAX_TEXT_BYTES = 0xffff;

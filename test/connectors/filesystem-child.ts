@@ -7,7 +7,7 @@ import { KvError } from '../../lib/errors.js';
 
 export interface ChildTask {
   readonly path: string;
-  readonly verb: 'put' | 'get' | 'get-without-descriptors';
+  readonly verb: 'put' | 'get' | 'get-without-descriptors' | 'delete';
   readonly key: string;
   /** For put: a value of this many bytes, each equal to `fill`. */
   readonly bytes?: number;
@@ -30,6 +30,10 @@ async function perform(task: ChildTask): Promise<ChildOutcome> {
   if (task.verb === 'put') {
     const value = new Uint8Array(task.bytes ?? 0).fill(task.fill ?? 0);
     for (let i = 0; i < (task.times ?? 1); i++) await connector.put(task.key, value);
+    return {};
+  }
+  if (task.verb === 'delete') {
+    await connector.delete(task.key);
     return {};
   }
   if (task.verb === 'get-without-descriptors') useUpDescriptors();

@@ -148,8 +148,17 @@ describe('a damaged entry', () => {
     await expectCorruptUntilPutAgain();
   });
 
-  it('with bytes appended is found', async () => {
-    fs.appendFileSync(entryFile('key'), 'x');
+  it.each([
+    ['a byte', () => Buffer.from('x')],
+    ['its own trailer', () => fs.readFileSync(entryFile('key')).subarray(10_000)],
+  ])('with %s appended is found', async (_, tail) => {
+    fs.appendFileSync(entryFile('key'), tail());
+    await expectCorruptUntilPutAgain();
+  });
+
+  it('with another magic is found', async () => {
+    const file = fs.readFileSync(entryFile('key'));
+    fs.writeFileSync(entryFile('key'), file.fill('2', 10_527));
     await expectCorruptUntilPutAgain();
   });
 
@@ -180,7 +189,7 @@ describe('a damaged entry', () => {
     fs.rmSync(entryFile('key'));
     fs.mkdirSync(entryFile('key'));
     expect(await connector.has('key')).toBe(false);
-    await expect(connector.get('key')).rejects.toMatchObject(corrupt);
+    await expect(connector.get('key')).rejects.toMatchObject({ ...corrupt, message: expect.stringContaining('no regular file') });
     await expect(connector.put('key', patternBytes(1))).rejects.toMatchObject(corrupt);
     await expect(connector.delete('key')).rejects.toMatchObject(corrupt);
     expect(fs.statSync(entryFile('key')).isDirectory()).toBe(true);
@@ -525,6 +534,21 @@ describe.skipIf(!canTrace)('an error of the system (needs strace that may trace)
   });
 });
 
+describe.skipIf(!canTrace)('durable (needs strace that may trace)', () => {
+  // Fails the wait for the disk: whoever does not wait does not notice.
+  it.each([
+    ['put', 'fdatasync'],
+    ['put', 'fsync'],
+    ['delete', 'fsync'],
+  ] as const)('makes a %s wait for %s, which it does not otherwise', { timeout: 20_000 }, async (verb, call) => {
+    const fault = inject(`${call}:error=EIO`);
+    await filesystem({ path }).put('key', patternBytes(10));
+    expect(inChild({ verb, key: 'key', bytes: 10, durable: false }, fault)).toEqual({});
+    await filesystem({ path }).put('key', patternBytes(10));
+    expect(inChild({ verb, key: 'key', bytes: 10, durable: true }, fault)).toMatchObject({ code: 'KV_CONNECTOR_UNAVAILABLE' });
+  });
+});
+
 describe('limits of a process', () => {
   it('no free descriptor fails a get with KV_CONNECTOR_UNAVAILABLE', async () => {
     await filesystem({ path }).put('key', patternBytes(1000));
@@ -551,6 +575,17 @@ describe('missing permission', () => {
     path = join(parent, 'store');
     expect(inChild({ verb: 'put', key: 'key', bytes: 10 }, asOther)).toMatchObject(denied);
     expect(fs.existsSync(path)).toBe(false);
+  });
+
+  it.skipIf(!canChangeUser)('to ask after a process of another user does not make its temp file stale (needs root and setpriv)', async () => {
+    await filesystem({ path }).put('key', patternBytes(10));
+    let seen = '';
+    const signal = signalAtLook(2, () => (seen = tempFiles()[0] ?? ''));
+    await filesystem({ path }).put('key', patternBytes(10), { signal });
+    fs.writeFileSync(join(path, 'temp', seen), '');
+    execFileSync('chown', ['-R', '65534', path]);
+    expect(inChild({ verb: 'put', key: 'key', bytes: 10 }, asOther)).toEqual({});
+    expect(tempFiles()).toEqual([seen]);
   });
 
   it.skipIf(!canChangeUser)('to enter the directory fails a get (needs root and setpriv)', async () => {

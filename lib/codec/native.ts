@@ -1,0 +1,141 @@
+// Loads the addon; no other file names it. Enumerations are numbered as the C++ ones are.
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { KvError } from '../errors.js';
+import type { Dtype, LayoutOrder } from '../types.js';
+
+/** Element types in the addon's order (plane_shape.h). */
+export const DTYPES: readonly Dtype[] = ['bf16', 'f16', 'f32', 'f8_e4m3', 'f8_e5m2', 'u8'];
+
+/** Layouts in the addon's order (layout.h). */
+export const LAYOUT_ORDERS: readonly LayoutOrder[] = [
+  'split',
+  'fused',
+  'lmcache_2ltd',
+  'mla',
+  'vllm_cpu_pages',
+  'vllm_cpu_rows',
+  'sglang_layer_first',
+  'sglang_page_first',
+  'bytes',
+];
+
+/** Coders in the addon's order (coders.h). */
+export const NATIVE_CODERS = ['raw', 'exact'] as const;
+
+export type NativeCoder = (typeof NATIVE_CODERS)[number];
+
+/** A tensor's layout as the addon takes it. */
+export interface NativeLayout {
+  readonly order: number;
+  readonly dtype: number;
+  readonly layers: number;
+  readonly planes: number;
+  readonly tokens: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly blockTokens: number;
+}
+
+export interface NativeParameters extends NativeLayout {
+  readonly coder: number;
+  readonly groupTokens: number;
+}
+
+export interface NativeSelection {
+  readonly layerBegin: number;
+  readonly layerCount: number;
+  readonly groupBegin: number;
+  readonly groupCount: number;
+}
+
+export interface NativeEncoded {
+  readonly model: Uint8Array;
+  /** (offset, length, checksum) of each section. */
+  readonly sections: BigUint64Array;
+}
+
+/** How far a decoded tensor is from its original, as sums over all elements that are finite in the original. */
+export interface NativeErrors {
+  readonly maxAbsolute: number;
+  readonly squaredError: number;
+  readonly squaredOriginal: number;
+  readonly different: number;
+}
+
+/** The addon's functions. Buffers must not be touched until the promise settles. */
+export interface Native {
+  /** Bytes that an encode needs at most. */
+  encodeBound(parameters: NativeParameters): { readonly sections: number; readonly model: number };
+  encode(parameters: NativeParameters, tensor: Uint8Array, out: Uint8Array, cancel: Int32Array, threads: number): Promise<NativeEncoded>;
+  decode(
+    parameters: NativeParameters,
+    model: Uint8Array,
+    selection: NativeSelection,
+    sections: BigUint64Array,
+    object: Uint8Array,
+    target: NativeLayout,
+    tensor: Uint8Array,
+    cancel: Int32Array,
+    threads: number,
+  ): Promise<void>;
+  verify(
+    parameters: NativeParameters,
+    model: Uint8Array,
+    selection: NativeSelection,
+    sections: BigUint64Array,
+    object: Uint8Array,
+    target: NativeLayout,
+    original: Uint8Array,
+    cancel: Int32Array,
+    threads: number,
+  ): Promise<NativeErrors>;
+  pack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
+  unpack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
+  xxh64(bytes: Uint8Array): bigint;
+  forceScalar(force: boolean): void;
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded at first use. Throws KV_ADDON_MISSING with what to do where it is not there or does not fit. */
+export function native(): Native {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Native {
+  const root = packageRoot();
+  const prebuilt = join(root, 'prebuilds', `${process.platform}-${process.arch}.node`);
+  const built = join(root, 'build', 'Release', 'kvreel.node');
+  const path = [prebuilt, built].find((candidate) => existsSync(candidate));
+  if (path === undefined) {
+    throw new KvError(
+      'KV_ADDON_MISSING',
+      `the native addon is neither prebuilt for ${process.platform}-${process.arch} nor built: ` +
+        `run \`npm rebuild kvreel\` (or \`npm run build:addon\` in a checkout); it needs a C++17 compiler, make and Python 3`,
+    );
+  }
+  try {
+    return createRequire(path)(path) as Native;
+  } catch (cause) {
+    throw new KvError(
+      'KV_ADDON_MISSING',
+      `the native addon at ${path} does not load on Node ${process.version}: run \`npm rebuild kvreel\` to compile it for this machine`,
+      { cause },
+    );
+  }
+}
+
+// The nearest folder upwards with our package.json: dist/ and the sources lie at different depths.
+function packageRoot(): string {
+  let folder = typeof __dirname === 'undefined' ? dirname(fileURLToPath(import.meta.url)) : __dirname;
+  while (!existsSync(join(folder, 'package.json'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new KvError('KV_ADDON_MISSING', 'the package that this file belongs to is incomplete: package.json is missing');
+    folder = parent;
+  }
+  return folder;
+}

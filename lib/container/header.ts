@@ -1,0 +1,209 @@
+// The header of an object: everything but the coded bytes. docs/format.md is the specification that this file follows.
+import { Packr, Unpackr } from 'msgpackr';
+import { KvError } from '../errors.js';
+import type { KvLayout, RopeParameters } from '../types.js';
+
+/** Largest deviation and relative RMS error of a decoded tensor, measured when it was encoded. */
+export interface MeasuredError {
+  readonly maxAbsolute: number;
+  readonly relativeRms: number;
+}
+
+/** What an object says of itself. */
+export interface ObjectHeader {
+  readonly layout: KvLayout;
+  /** Absolute position of the first token. */
+  readonly start: number;
+  readonly coder: string;
+  readonly rung: string;
+  /** Tokens of one section. */
+  readonly groupTokens: number;
+  /** The storage key that the object was made for; empty if it was made for none. */
+  readonly key: string;
+  /** Side information of the coder, opaque here. */
+  readonly model: Uint8Array;
+  /** Length of each section; they follow the header in this order without gaps. */
+  readonly lengths: Uint32Array;
+  /** XXH64 of each section. */
+  readonly checksums: BigUint64Array;
+  /** Absent where decoding restores every bit. */
+  readonly error?: MeasuredError;
+  readonly tokenIds?: Int32Array;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+interface WireLayout {
+  order: string;
+  dtype: string;
+  layers: number;
+  tokens: number;
+  kv_heads: number;
+  head_dim: number;
+  block_tokens?: number;
+  rope?: { theta: number[]; style: string; rotary_dims?: number };
+}
+
+const packr = new Packr({ useRecords: false, variableMapSize: true });
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
+
+const FIELDS = new Set(['layout', 'start', 'coder', 'rung', 'group_tokens', 'key', 'model', 'lengths', 'checksums', 'error', 'token_ids', 'metadata']);
+
+/** The header as msgpack. */
+export function packHeader(header: ObjectHeader): Uint8Array {
+  return packr.pack({
+    layout: toWireLayout(header.layout),
+    start: header.start,
+    coder: header.coder,
+    rung: header.rung,
+    group_tokens: header.groupTokens,
+    key: header.key,
+    model: header.model,
+    lengths: littleEndianU32(header.lengths),
+    checksums: littleEndianU64(header.checksums),
+    ...(header.error && { error: { max_absolute: header.error.maxAbsolute, relative_rms: header.error.relativeRms } }),
+    ...(header.tokenIds && { token_ids: littleEndianU32(new Uint32Array(header.tokenIds)) }),
+    ...(header.metadata && { metadata: header.metadata }),
+  });
+}
+
+/**
+ * Reads a header whose checksum has been found right. Only its structure is checked here; whether the layout makes sense is
+ * the codec's question. Rejects with KV_CORRUPT_OBJECT, or KV_UNSUPPORTED for a field that this version does not know.
+ */
+export function unpackHeader(bytes: Uint8Array): ObjectHeader {
+  const raw = record(decodeMsgpack(bytes), 'header');
+  for (const field of Object.keys(raw)) {
+    if (!FIELDS.has(field)) throw new KvError('KV_UNSUPPORTED', `the object's header has the field \`${field}\`, which this version does not know; a newer kvreel wrote it`);
+  }
+  const lengths = readU32(binary(raw.lengths, 'lengths'), 'lengths');
+  const checksums = readU64(binary(raw.checksums, 'checksums'), 'checksums');
+  if (lengths.length !== checksums.length) throw corrupt('lengths and checksums differ in number');
+  const error = raw.error === undefined ? undefined : record(raw.error, 'error');
+  return {
+    layout: fromWireLayout(record(raw.layout, 'layout')),
+    start: integer(raw.start, 'start'),
+    coder: text(raw.coder, 'coder'),
+    rung: text(raw.rung, 'rung'),
+    groupTokens: integer(raw.group_tokens, 'group_tokens'),
+    key: text(raw.key, 'key'),
+    model: binary(raw.model, 'model'),
+    lengths,
+    checksums,
+    ...(error && { error: { maxAbsolute: finite(error.max_absolute, 'max_absolute'), relativeRms: finite(error.relative_rms, 'relative_rms') } }),
+    ...(raw.token_ids !== undefined && { tokenIds: new Int32Array(readU32(binary(raw.token_ids, 'token_ids'), 'token_ids')) }),
+    ...(raw.metadata !== undefined && { metadata: stringRecord(raw.metadata) }),
+  };
+}
+
+function decodeMsgpack(bytes: Uint8Array): unknown {
+  try {
+    return unpackr.unpack(bytes);
+  } catch (cause) {
+    throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: its header is not msgpack', { cause });
+  }
+}
+
+function toWireLayout(layout: KvLayout): WireLayout {
+  const { rope } = layout;
+  return {
+    order: layout.order,
+    dtype: layout.dtype,
+    layers: layout.layers,
+    tokens: layout.tokens,
+    kv_heads: layout.kvHeads,
+    head_dim: layout.headDim,
+    ...(layout.blockTokens !== undefined && { block_tokens: layout.blockTokens }),
+    ...(rope && {
+      rope: {
+        theta: typeof rope.theta === 'number' ? [rope.theta] : [...rope.theta],
+        style: rope.style,
+        ...(rope.rotaryDims !== undefined && { rotary_dims: rope.rotaryDims }),
+      },
+    }),
+  };
+}
+
+function fromWireLayout(raw: Record<string, unknown>): KvLayout {
+  return {
+    order: text(raw.order, 'order') as KvLayout['order'],
+    dtype: text(raw.dtype, 'dtype') as KvLayout['dtype'],
+    layers: integer(raw.layers, 'layers'),
+    tokens: integer(raw.tokens, 'tokens'),
+    kvHeads: integer(raw.kv_heads, 'kv_heads'),
+    headDim: integer(raw.head_dim, 'head_dim'),
+    ...(raw.block_tokens !== undefined && { blockTokens: integer(raw.block_tokens, 'block_tokens') }),
+    ...(raw.rope !== undefined && { rope: fromWireRope(record(raw.rope, 'rope')) }),
+  };
+}
+
+function fromWireRope(raw: Record<string, unknown>): RopeParameters {
+  if (!Array.isArray(raw.theta)) throw corrupt('rope.theta is not a list');
+  const theta = raw.theta.map((value) => finite(value, 'rope.theta'));
+  const [only] = theta;
+  if (only === undefined) throw corrupt('rope.theta is empty');
+  return {
+    theta: theta.length === 1 ? only : theta,
+    style: text(raw.style, 'rope.style') as RopeParameters['style'],
+    ...(raw.rotary_dims !== undefined && { rotaryDims: integer(raw.rotary_dims, 'rotary_dims') }),
+  };
+}
+
+function corrupt(what: string): KvError {
+  return new KvError('KV_CORRUPT_OBJECT', `the object is damaged: in its header, ${what}`);
+}
+
+function record(value: unknown, name: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) throw corrupt(`${name} is not a map`);
+  return value as Record<string, unknown>;
+}
+
+function stringRecord(value: unknown): Record<string, string> {
+  const entries = Object.entries(record(value, 'metadata')).map(([name, entry]) => [name, text(entry, `metadata.${name}`)] as const);
+  return Object.fromEntries(entries);
+}
+
+function text(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw corrupt(`${name} is not a string`);
+  return value;
+}
+
+function integer(value: unknown, name: string): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw corrupt(`${name} is not a non-negative integer`);
+  return value;
+}
+
+function finite(value: unknown, name: string): number {
+  if (typeof value !== 'number' || !Number.isFinite(value)) throw corrupt(`${name} is not a finite number`);
+  return value;
+}
+
+function binary(value: unknown, name: string): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw corrupt(`${name} is not binary`);
+  return value;
+}
+
+function littleEndianU32(values: Uint32Array): Uint8Array {
+  const bytes = new Uint8Array(4 * values.length);
+  const view = new DataView(bytes.buffer);
+  values.forEach((value, i) => view.setUint32(4 * i, value, true));
+  return bytes;
+}
+
+function littleEndianU64(values: BigUint64Array): Uint8Array {
+  const bytes = new Uint8Array(8 * values.length);
+  const view = new DataView(bytes.buffer);
+  values.forEach((value, i) => view.setBigUint64(8 * i, value, true));
+  return bytes;
+}
+
+function readU32(bytes: Uint8Array, name: string): Uint32Array {
+  if (bytes.length % 4 !== 0) throw corrupt(`${name} is not a list of u32`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return Uint32Array.from({ length: bytes.length / 4 }, (_, i) => view.getUint32(4 * i, true));
+}
+
+function readU64(bytes: Uint8Array, name: string): BigUint64Array {
+  if (bytes.length % 8 !== 0) throw corrupt(`${name} is not a list of u64`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return BigUint64Array.from({ length: bytes.length / 8 }, (_, i) => view.getBigUint64(8 * i, true));
+}

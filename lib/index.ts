@@ -1,0 +1,13 @@
+// Names what is public, nothing else.
+export { decode, encode, encodeBound, inspect } from './codec/codec.js';
+export { CODER_NAMES } from './codec/coders/registry.js';
+export { packLayout, tensorBytes, unpackLayout } from './codec/layout.js';
+export { QUALITY_NAMES } from './codec/rungs.js';
+export type { MeasuredError, ObjectHeader } from './container/header.js';
+export { KvError, type KvErrorCode } from './errors.js';
+export { prefixHashes, type PrefixHash, type PrefixHashAlgorithm, type PrefixHashExtra, type PrefixHashOptions } from './key/prefix-hash.js';
+export { kvRank, objectFileName, objectKey } from './key/object-key.js';
+export { lmcacheKey } from './key/lmcache-key.js';
+export type { DecodeOptions, EncodeOptions } from './options.js';
+export type * from './store/connector.js';
+export type * from './types.js';
