@@ -14,6 +14,8 @@ namespace {
 
 // A channel's class while its table is not yet numbered: spread << 4 | place in bin << 2 | balance of signs.
 constexpr uint32_t kClasses = 256;
+// Groups that go through rANS together.
+constexpr size_t kLockstep = 4;
 constexpr int kSpreadBias = 3;
 
 // Raw low bits at most, by element type: where a channel spreads widely, finer bins than these buy nothing.
@@ -25,48 +27,78 @@ uint32_t shift_of_class(uint32_t channel_class, ElementType type) noexcept {
   return uint32_t(shift) < max_shift(type) ? uint32_t(shift) : max_shift(type);
 }
 
+// The row loops in the variant that this processor runs.
+ExactSums sum_row(const uint16_t* row, size_t tokens, uint32_t bits) noexcept {
+#if defined(KVREEL_AVX2)
+  if (cpu_has_avx2()) return exact_sum_row_avx2(row, tokens, bits);
+#endif
+  return exact_sum_row(row, tokens, bits);
+}
+
+uint64_t deviation_of_row(const uint16_t* row, size_t tokens, uint32_t bits, uint16_t mean) noexcept {
+#if defined(KVREEL_AVX2)
+  if (cpu_has_avx2()) return exact_deviation_of_row_avx2(row, tokens, bits, mean);
+#endif
+  return exact_deviation_of_row(row, tokens, bits, mean);
+}
+
+size_t symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, ExactBinRange range, uint32_t bits,
+                      uint8_t* symbols) noexcept {
+#if defined(KVREEL_AVX2)
+  if (cpu_has_avx2()) return exact_symbols_of_row_avx2(row, tokens, channel, shift, range, bits, symbols);
+#endif
+  return exact_symbols_of_row(row, tokens, channel, shift, range, bits, symbols);
+}
+
+void restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t bits, const uint8_t* low,
+                 uint16_t* out) noexcept {
+#if defined(KVREEL_AVX2)
+  if (tokens % 16 == 0 && cpu_has_avx2()) return exact_restore_row_avx2(symbols, tokens, channel, shift, bits, low, out);
+#endif
+  exact_restore_row(symbols, tokens, channel, shift, bits, low, out);
+}
+
+size_t pack_low_bits(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept {
+#if defined(KVREEL_AVX2)
+  if (tokens % 16 == 0 && cpu_has_avx2()) return exact_pack_low_bits_avx2(values, tokens, shift, out);
+#endif
+  return exact_pack_low_bits(values, tokens, shift, out);
+}
+
 // Looks at one channel and chooses how it is coded; returns its class. `channel->table` is left to be set.
 uint32_t describe_channel(const uint16_t* row, size_t tokens, ElementType type, ExactChannel* channel) noexcept {
   const uint32_t bits = exact_magnitude_bits(type);
-  const uint32_t mask = (1u << bits) - 1;
-  uint64_t sum = 0, negative = 0;
-  for (size_t t = 0; t < tokens; t++) {
-    sum += row[t] & mask;
-    negative += row[t] >> bits & 1;
-  }
-  const double mean = double(sum) / double(tokens);
-  const int32_t rounded_mean = int32_t(mean);
-  uint64_t deviation = 0;
-  for (size_t t = 0; t < tokens; t++) {
-    const int32_t d = int32_t(row[t] & mask) - rounded_mean;
-    deviation += uint32_t(d < 0 ? -d : d);
-  }
+  const ExactSums sums = sum_row(row, tokens, bits);
+  const double mean = double(sums.magnitude) / double(tokens);
+  const double spread = double(deviation_of_row(row, tokens, bits, uint16_t(mean))) / double(tokens);
   // Bins half as wide as the mean deviation: finer ones gain less than their larger tables cost.
-  const double spread = double(deviation) / double(tokens);
   int level = spread < 0.125 ? 0 : std::ilogb(spread) - 1 + kSpreadBias;
   if (level < 0) level = 0;
   if (level > 15) level = 15;
-  const uint32_t shift = shift_of_class(uint32_t(level) << 4, type);
-  const double mean_in_bins = std::ldexp(mean, -int(shift));
+  const double mean_in_bins = std::ldexp(mean, -int(shift_of_class(uint32_t(level) << 4, type)));
   channel->mean_bin = uint16_t(mean_in_bins);
   const uint32_t place = uint32_t((mean_in_bins - channel->mean_bin) * 4);
-  double rarer_sign = double(negative) / double(tokens);
+  double rarer_sign = double(sums.negative) / double(tokens);
   channel->flip = rarer_sign > 0.5;
   if (channel->flip) rarer_sign = 1 - rarer_sign;
   const uint32_t balance = rarer_sign < 0.1 ? 0 : rarer_sign < 0.25 ? 1 : rarer_sign < 0.4 ? 2 : 3;
   return uint32_t(level) << 4 | place << 2 | balance;
 }
 
-// The symbols of one channel. Compilers turn the loop into vector code.
-void symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, uint8_t* symbols) noexcept {
-  const uint16_t mask = uint16_t((1u << magnitude_bits) - 1);
-  const uint16_t first_bin = uint16_t(channel.mean_bin - kExactBinsBelowMean);
-  for (size_t t = 0; t < tokens; t++) {
-    const uint16_t bin = uint16_t(uint16_t((row[t] & mask) >> shift) - first_bin);
-    const uint16_t sign = uint16_t((row[t] >> magnitude_bits & 1) ^ channel.flip);
-    const uint16_t symbol = uint16_t(bin << 1 | sign);
-    symbols[t] = bin < kExactBins ? uint8_t(symbol) : kExactEscape;
+// The bins that deserve slots in a table: all but tails so rare that escapes are cheaper. The tails' counts become the escape's.
+ExactBinRange choose_bins(uint32_t histogram[kRansSymbols]) noexcept {
+  uint64_t total = 0;
+  for (size_t s = 0; s < kRansSymbols; s++) total += histogram[s];
+  const auto rare = [&](uint32_t bin) { return uint64_t(histogram[2 * bin] + histogram[2 * bin + 1]) * kRansScale * 3 < total; };
+  ExactBinRange range{0, kExactBins};
+  while (range.begin < range.end && rare(range.begin)) range.begin++;
+  while (range.end > range.begin && rare(range.end - 1u)) range.end--;
+  for (uint32_t s = 0; s < 2 * kExactBins; s++) {
+    if (s / 2 >= range.begin && s / 2 < range.end) continue;
+    histogram[kExactEscape] += histogram[s];
+    histogram[s] = 0;
   }
+  return range;
 }
 
 // Size of a section's parts that do not depend on the data, for `tokens` tokens.
@@ -76,10 +108,15 @@ struct SectionShape {
   size_t low_halves;  // bytes of raw lower halves of 32-bit elements
 };
 
+// How many of a group's low bits travel in the rANS states.
+size_t carried_bytes(size_t low_bits, size_t tokens) noexcept {
+  return low_bits < rans_carried_bytes(tokens) ? low_bits : rans_carried_bytes(tokens);
+}
+
 SectionShape section_shape(const ExactModel& model, Span<const ExactChannel> channels, size_t tokens) noexcept {
   SectionShape shape{};
   for (size_t c = 0; c < channels.size; c++) shape.low_bits += (tokens * model.tables[channels[c].table].shift + 7) / 8;
-  shape.carried = shape.low_bits < rans_carried_bytes(tokens) ? shape.low_bits : rans_carried_bytes(tokens);
+  shape.carried = carried_bytes(shape.low_bits, tokens);
   shape.low_halves = model.has_low_halves ? 2 * channels.size * tokens : 0;
   return shape;
 }
@@ -115,11 +152,12 @@ bool read_varint(ConstBytes in, size_t* used, size_t* value) noexcept {
 
 struct EncodeScratch {
   Buffer<uint16_t> rows, low_halves;
-  Buffer<uint8_t> symbols, low_bits, stream, section;
+  Buffer<uint8_t> symbols, section;
+  Buffer<uint8_t> low_bits, streams;  // [lockstep]
   Buffer<uint16_t> order;
   Buffer<uint8_t> table_of_channel;
   Buffer<uint16_t> escapes;
-  Buffer<uint32_t> histograms;  // [class][symbol]
+  Buffer<uint32_t> histograms;  // [token's parity][class][symbol]: two, so that equal neighbours do not wait for each other
   bool low_halves_seen = false;
 };
 
@@ -152,13 +190,13 @@ class ExactEncodeJob final : public EncodeJob {
       EncodeScratch& s = scratch_[w];
       const size_t values = rows_ * shape.tokens, in_group = rows_ * group_tokens_;
       if (s.rows.resize(values) != Status::kOk || s.symbols.resize(values) != Status::kOk || s.low_halves.resize(wide ? values : 0) != Status::kOk ||
-          s.low_bits.resize(in_group * 2 + 16) != Status::kOk || s.stream.resize(rans_encode_bound(rows_, group_tokens_)) != Status::kOk ||
+          s.low_bits.resize(kLockstep * low_bits_room()) != Status::kOk || s.streams.resize(kLockstep * rans_encode_bound(rows_, group_tokens_)) != Status::kOk ||
           s.section.resize(coded_section_bound(rows_, group_tokens_)) != Status::kOk ||
           s.order.resize(rows_) != Status::kOk || s.table_of_channel.resize(rows_) != Status::kOk || s.escapes.resize(in_group) != Status::kOk ||
-          s.histograms.resize(kClasses * kRansSymbols) != Status::kOk) {
+          s.histograms.resize(2 * kClasses * kRansSymbols) != Status::kOk) {
         return Status::kOutOfMemory;
       }
-      std::memset(s.histograms.data(), 0, kClasses * kRansSymbols * sizeof(uint32_t));
+      std::memset(s.histograms.data(), 0, s.histograms.size() * sizeof(uint32_t));
     }
     return Status::kOk;
   }
@@ -194,9 +232,15 @@ class ExactEncodeJob final : public EncodeJob {
       const uint32_t channel_class = describe_channel(row, tokens, type, &channel);
       classes_[layer * rows_ + r] = uint8_t(channel_class);
       uint8_t* symbols = s.symbols.data();
-      symbols_of_row(row, tokens, channel, shift_of_class(channel_class, type), exact_magnitude_bits(type), symbols);
-      uint32_t* histogram = s.histograms.data() + channel_class * kRansSymbols;
-      for (size_t t = 0; t < tokens; t++) histogram[symbols[t]]++;
+      symbols_of_row(row, tokens, channel, shift_of_class(channel_class, type), {0, kExactBins}, exact_magnitude_bits(type), symbols);
+      uint32_t* even = s.histograms.data() + channel_class * kRansSymbols;
+      uint32_t* odd = even + kClasses * kRansSymbols;
+      size_t t = 0;
+      for (; t + 2 <= tokens; t += 2) {
+        even[symbols[t]]++;
+        odd[symbols[t + 1]]++;
+      }
+      if (t < tokens) even[symbols[t]]++;
     }
     for (size_t i = 0; i < s.low_halves.size() && !s.low_halves_seen; i++) s.low_halves_seen = s.low_halves[i] != 0;
     return Status::kOk;
@@ -208,16 +252,21 @@ class ExactEncodeJob final : public EncodeJob {
     uint32_t count = 0;
     for (size_t c = 0; c < classes_.size(); c++) used[classes_[c]] = true;
     for (bool u : used) count += u;
-    if (model_.tables.resize(count) != Status::kOk || encode_tables_.resize(count) != Status::kOk) return Status::kOutOfMemory;
+    if (model_.tables.resize(count) != Status::kOk || encode_tables_.resize(count) != Status::kOk ||
+        bins_.resize(count) != Status::kOk) {
+      return Status::kOutOfMemory;
+    }
     uint32_t table = 0;
     for (uint32_t k = 0; k < kClasses; k++) {
       if (!used[k]) continue;
-      uint32_t* total = scratch_[0].histograms.data() + k * kRansSymbols;
-      for (uint32_t w = 1; w < workers_; w++) {
-        for (size_t s = 0; s < kRansSymbols; s++) total[s] += scratch_[w].histograms[k * kRansSymbols + s];
+      uint32_t total[kRansSymbols] = {};
+      for (uint32_t w = 0; w < workers_; w++) {
+        const uint32_t* even = scratch_[w].histograms.data() + k * kRansSymbols;
+        for (size_t s = 0; s < kRansSymbols; s++) total[s] += even[s] + even[kClasses * kRansSymbols + s];
       }
+      bins_[table] = choose_bins(total);
       model_.tables[table].shift = uint8_t(shift_of_class(k, layout_.shape.type));
-      rans_normalise(total, kExactEscape, &model_.tables[table].frequencies);
+      rans_normalise(total, kRansSymbols, &model_.tables[table].frequencies);
       rans_build_encode_table(model_.tables[table].frequencies, &encode_tables_[table]);
       table_of_class[k] = uint8_t(table++);
     }
@@ -234,50 +283,69 @@ class ExactEncodeJob final : public EncodeJob {
     const RansPlan plan = exact_plan(channels, s.order.data(), s.table_of_channel.data());
     const size_t tokens = layout_.shape.tokens;
     const uint32_t magnitude_bits = exact_magnitude_bits(layout_.shape.type);
+    size_t escapes = 0;
     for (size_t r = 0; r < rows_; r++) {
-      uint8_t* symbols = s.symbols.data() + r * tokens;
-      symbols_of_row(s.rows.data() + r * tokens, tokens, channels[r], model_.tables[channels[r].table].shift, magnitude_bits, symbols);
-      const RansEncodeSymbol* table = encode_tables_[channels[r].table].symbol;
-      // A symbol that got no slot in its table is sent as an escape too.
-      for (size_t t = 0; t < tokens; t++) symbols[t] = table[symbols[t]].limit != 0 ? symbols[t] : kExactEscape;
+      const uint8_t table = channels[r].table;
+      escapes += symbols_of_row(s.rows.data() + r * tokens, tokens, channels[r], model_.tables[table].shift, bins_[table], magnitude_bits,
+                                s.symbols.data() + r * tokens);
     }
     uint64_t offset = layer * layer_bound_;
-    for (uint32_t g = 0; g < groups_; g++) {
-      Section& section = sections_[size_t(layer) * groups_ + g];
-      section.offset = offset;
-      section.length = encode_group(g, plan, channels, s);
-      std::memcpy(out_.data + offset, s.section.data(), section.length);
-      section.checksum = xxh64({out_.data + offset, size_t(section.length)}, 0);
-      offset += section.length;
+    const uint32_t full = layout_.shape.tokens / group_tokens_;
+    for (uint32_t g = 0; g < groups_;) {
+      // Groups of equal length go through the rANS encoder together; the last one may be shorter.
+      const uint32_t count = g >= full ? 1 : full - g < kLockstep ? full - g : kLockstep;
+      const size_t group_tokens = g >= full ? tokens - size_t(full) * group_tokens_ : group_tokens_;
+      offset += encode_groups(layer, g, count, group_tokens, plan, channels, escapes > 0, s, offset);
+      g += count;
     }
     return Status::kOk;
   }
 
-  // Writes a section to s.section and returns its length.
-  size_t encode_group(uint32_t group, const RansPlan& plan, Span<const ExactChannel> channels, EncodeScratch& s) noexcept {
-    uint8_t* const out = s.section.data();
-    const size_t stride = layout_.shape.tokens, begin = size_t(group) * group_tokens_;
-    const size_t tokens = begin + group_tokens_ < stride ? group_tokens_ : stride - begin;
-    const size_t escape_count = collect_escapes(s, begin, tokens, stride);
-    const size_t low_bits = pack_low_bits(channels, s, begin, tokens, stride);
-    RansCarried carried{};
-    const size_t carried_bytes = low_bits < rans_carried_bytes(tokens) ? low_bits : rans_carried_bytes(tokens);
-    std::memcpy(carried.byte, s.low_bits.data(), carried_bytes);
+  // Writes `count` sections to `out_` from `offset` and returns their length.
+  uint64_t encode_groups(uint32_t layer, uint32_t group, uint32_t count, size_t tokens, const RansPlan& plan, Span<const ExactChannel> channels,
+                         bool has_escapes, EncodeScratch& s, uint64_t offset) noexcept {
+    const size_t stride = layout_.shape.tokens, bound = rans_encode_bound(rows_, group_tokens_);
+    RansEncodeStream streams[kLockstep];
+    size_t low_bits = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      const size_t begin = size_t(group + i) * group_tokens_;
+      uint8_t* const low = s.low_bits.data() + i * low_bits_room();
+      low_bits = pack_group(channels, s, begin, tokens, low);
+      streams[i] = {s.symbols.data() + begin, {}, {s.streams.data() + i * bound, bound}, {}};
+      std::memcpy(streams[i].carried.byte, low, carried_bytes(low_bits, tokens));
+    }
+    rans_encode(plan, encode_tables_.data(), {streams, count}, stride, tokens);
+    uint64_t written = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      const size_t begin = size_t(group + i) * group_tokens_;
+      const ConstBytes low{s.low_bits.data() + i * low_bits_room(), low_bits};
+      const size_t length = join_section(streams[i].encoded, low, begin, tokens, has_escapes, s);
+      uint8_t* const out = out_.data + offset + written;
+      std::memcpy(out, s.section.data(), length);
+      sections_[size_t(layer) * groups_ + group + i] = {offset + written, length, xxh64({out, length}, 0)};
+      written += length;
+    }
+    return written;
+  }
 
-    uint8_t* p = out + write_varint(1 + escape_count, out);
-    size_t stream = 0;
-    rans_encode(plan, encode_tables_.data(), s.symbols.data() + begin, stride, tokens, carried, {s.stream.data(), rans_encode_bound(rows_, tokens)}, &stream);
-    std::memcpy(p, s.stream.data(), stream);
-    p += stream;
-    std::memcpy(p, s.low_bits.data() + carried_bytes, low_bits - carried_bytes);
-    p += low_bits - carried_bytes;
+  // Puts the parts of a section together in s.section and returns its length.
+  size_t join_section(ConstBytes stream, ConstBytes low_bits, size_t begin, size_t tokens, bool has_escapes, EncodeScratch& s) noexcept {
+    const size_t stride = layout_.shape.tokens;
+    const size_t escape_count = has_escapes ? collect_escapes(s, begin, tokens, stride) : 0;
+    const size_t carried = carried_bytes(low_bits.size, tokens);
+    uint8_t* p = s.section.data();
+    p += write_varint(1 + escape_count, p);
+    std::memcpy(p, stream.data, stream.size);
+    p += stream.size;
+    std::memcpy(p, low_bits.data + carried, low_bits.size - carried);
+    p += low_bits.size - carried;
     for (size_t i = 0; i < escape_count; i++, p += 2) store_u16(p, s.escapes[i]);
     if (model_.has_low_halves) {
       for (size_t r = 0; r < rows_; r++) {
         for (size_t t = 0; t < tokens; t++, p += 2) store_u16(p, s.low_halves[r * stride + begin + t]);
       }
     }
-    const size_t coded = size_t(p - out);
+    const size_t coded = size_t(p - s.section.data());
     return coded < section_bound(rows_, tokens, layout_.shape.type) ? coded : store_group(s, begin, tokens, stride);
   }
 
@@ -311,21 +379,17 @@ class ExactEncodeJob final : public EncodeJob {
     return count;
   }
 
-  size_t pack_low_bits(Span<const ExactChannel> channels, EncodeScratch& s, size_t begin, size_t tokens, size_t stride) noexcept {
-    uint8_t* p = s.low_bits.data();
+  // Packs the low bits of all rows of a group and returns their bytes.
+  size_t pack_group(Span<const ExactChannel> channels, EncodeScratch& s, size_t begin, size_t tokens, uint8_t* out) noexcept {
+    uint8_t* p = out;
     for (size_t r = 0; r < rows_; r++) {
-      const uint32_t shift = model_.tables[channels[r].table].shift;
-      const uint16_t* values = s.rows.data() + r * stride + begin;
-#if defined(KVREEL_AVX2)
-      if (tokens == 16 && cpu_has_avx2()) {
-        p += exact_pack_low_bits_avx2(values, shift, p);
-        continue;
-      }
-#endif
-      p += exact_pack_low_bits(values, tokens, shift, p);
+      p += pack_low_bits(s.rows.data() + r * layout_.shape.tokens + begin, tokens, model_.tables[channels[r].table].shift, p);
     }
-    return size_t(p - s.low_bits.data());
+    return size_t(p - out);
   }
+
+  // Of one group, with space for what vector stores write too much.
+  size_t low_bits_room() const noexcept { return 2 * rows_ * group_tokens_ + 16; }
 
   // Each layer was written where it could have been at its largest; now they are moved together.
   Status close_gaps() noexcept {
@@ -354,12 +418,11 @@ class ExactEncodeJob final : public EncodeJob {
   Buffer<uint8_t> classes_;
   ExactModel model_;
   Buffer<RansEncodeTable> encode_tables_;
+  Buffer<ExactBinRange> bins_;
   Buffer<uint8_t> model_bytes_;
   size_t model_length_ = 0;
   Buffer<Section> sections_;
 };
-
-constexpr size_t kLockstep = 4;
 
 struct DecodeScratch {
   Buffer<uint8_t> symbols;    // [lockstep][row][token]
@@ -508,15 +571,7 @@ class ExactDecodeJob final : public ChunkJob {
       const uint8_t* symbols = stream.symbols + r * tokens;
       uint16_t* row = s.rows.data() + r * tokens;
       const uint32_t shift = model_.tables[channels[r].table].shift;
-#if defined(KVREEL_AVX2)
-      if (tokens == 16 && cpu_has_avx2()) {
-        exact_restore_row_avx2(symbols, channels[r], shift, magnitude_bits, low, row);
-      } else {
-        exact_restore_row(symbols, tokens, channels[r], shift, magnitude_bits, low, row);
-      }
-#else
-      exact_restore_row(symbols, tokens, channels[r], shift, magnitude_bits, low, row);
-#endif
+      restore_row(symbols, tokens, channels[r], shift, magnitude_bits, low, row);
       low += (tokens * shift + 7) / 8;
       if (parts.escapes.size > 0 && !place_escapes(symbols, tokens, &escapes, row)) return false;
     }

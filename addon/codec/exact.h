@@ -45,17 +45,38 @@ Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, EncodeBou
 ChunkJob* exact_decode_job(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
                            ConstBytes object, RowSink* sink) noexcept;
 
-// One row of a group, both ways: exposed for the vector twins and their test.
-// symbols and low bits -> 16-bit patterns. `low` may be read up to 8 bytes past the row's own.
+// Loops over one row (or 16 tokens of it), each with a twin for AVX2 that gives the same results.
+
+struct ExactSums {
+  uint64_t magnitude;
+  uint64_t negative;
+};
+// Bins [begin, end) that a table has slots for; what lies outside is sent as an escape.
+struct ExactBinRange {
+  uint16_t begin, end;
+};
+
+ExactSums exact_sum_row(const uint16_t* row, size_t tokens, uint32_t magnitude_bits) noexcept;
+uint64_t exact_deviation_of_row(const uint16_t* row, size_t tokens, uint32_t magnitude_bits, uint16_t mean) noexcept;
+// 16-bit patterns -> symbols; returns the number of escapes.
+size_t exact_symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, ExactBinRange range, uint32_t magnitude_bits,
+                            uint8_t* symbols) noexcept;
+// Symbols and low bits -> 16-bit patterns.
 void exact_restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
                        uint16_t* out) noexcept;
 // Packs the low `shift` bits of each value, first value lowest, and returns the bytes written: (tokens * shift + 7) / 8.
 size_t exact_pack_low_bits(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept;
+
 #if defined(KVREEL_AVX2)
-// For 16 tokens. exact_pack_low_bits_avx2 may write up to 8 bytes past the row's own.
-void exact_restore_row_avx2(const uint8_t* symbols, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
-                            uint16_t* out) noexcept;
-size_t exact_pack_low_bits_avx2(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept;
+ExactSums exact_sum_row_avx2(const uint16_t* row, size_t tokens, uint32_t magnitude_bits) noexcept;
+uint64_t exact_deviation_of_row_avx2(const uint16_t* row, size_t tokens, uint32_t magnitude_bits, uint16_t mean) noexcept;
+size_t exact_symbols_of_row_avx2(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, ExactBinRange range,
+                                 uint32_t magnitude_bits, uint8_t* symbols) noexcept;
+// For tokens that are a multiple of 16. Reads up to 8 bytes of `low` past the row's own.
+void exact_restore_row_avx2(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits,
+                            const uint8_t* low, uint16_t* out) noexcept;
+// For tokens that are a multiple of 16. Writes up to 8 bytes past the row's own.
+size_t exact_pack_low_bits_avx2(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept;
 #endif
 
 }  // namespace kvreel

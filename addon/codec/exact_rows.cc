@@ -3,6 +3,10 @@
 
 namespace kvreel {
 
+#define KVREEL_VARIANT(name) name
+#include "exact_loops.inl"
+#undef KVREEL_VARIANT
+
 void exact_restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
                        uint16_t* out) noexcept {
   const uint32_t first_bin = channel.mean_bin - kExactBinsBelowMean;  // modulo 2^32, as is the sum below

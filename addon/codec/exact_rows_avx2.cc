@@ -1,4 +1,4 @@
-// The row kernels of `exact` for 16 tokens: one row of 16-bit values is one vector; pdep and pext move the raw low bits.
+// The row kernels of `exact` for AVX2: 16 tokens of a row are one vector of 16-bit values; pdep and pext move the raw low bits.
 #include <immintrin.h>
 
 #include <cstring>
@@ -6,6 +6,11 @@
 #include "exact.h"
 
 namespace kvreel {
+
+#define KVREEL_VARIANT(name) name##_avx2
+#include "exact_loops.inl"
+#undef KVREEL_VARIANT
+
 namespace {
 
 inline uint64_t low_bits_mask(uint32_t shift) noexcept { return 0x0001000100010001u * ((1u << shift) - 1); }
@@ -17,10 +22,7 @@ inline uint64_t spread_four(const uint8_t* low, uint32_t at, uint64_t mask) noex
   return _pdep_u64(word >> (at % 8), mask);
 }
 
-}  // namespace
-
-void exact_restore_row_avx2(const uint8_t* symbols, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
-                            uint16_t* out) noexcept {
+void restore_16(const uint8_t* symbols, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low, uint16_t* out) noexcept {
   const uint64_t mask = low_bits_mask(shift);
   const __m256i low_bits = _mm256_setr_epi64x(int64_t(spread_four(low, 0, mask)), int64_t(spread_four(low, 4 * shift, mask)),
                                               int64_t(spread_four(low, 8 * shift, mask)), int64_t(spread_four(low, 12 * shift, mask)));
@@ -33,7 +35,7 @@ void exact_restore_row_avx2(const uint8_t* symbols, const ExactChannel& channel,
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_or_si256(_mm256_sll_epi16(sign, _mm_cvtsi32_si128(int(magnitude_bits))), kept));
 }
 
-size_t exact_pack_low_bits_avx2(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept {
+void pack_16(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept {
   const uint64_t mask = low_bits_mask(shift);
   uint64_t four[4];
   for (int i = 0; i < 4; i++) {
@@ -51,7 +53,18 @@ size_t exact_pack_low_bits_avx2(const uint16_t* values, uint32_t shift, uint8_t*
       std::memcpy(p + 8, &second, shift - 8);
     }
   }
-  return 2 * shift;
+}
+
+}  // namespace
+
+void exact_restore_row_avx2(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits,
+                            const uint8_t* low, uint16_t* out) noexcept {
+  for (size_t t = 0; t < tokens; t += 16, low += 2 * shift) restore_16(symbols + t, channel, shift, magnitude_bits, low, out + t);
+}
+
+size_t exact_pack_low_bits_avx2(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept {
+  for (size_t t = 0; t < tokens; t += 16, out += 2 * shift) pack_16(values + t, shift, out);
+  return tokens / 8 * shift;
 }
 
 }  // namespace kvreel

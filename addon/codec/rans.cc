@@ -110,28 +110,8 @@ Status rans_read_frequencies(ConstBytes in, size_t* used, RansFrequencies* out) 
 void rans_build_encode_table(const RansFrequencies& frequencies, RansEncodeTable* out) noexcept {
   uint32_t start = 0;
   for (size_t s = 0; s < kRansSymbols; s++) {
-    const uint32_t freq = frequencies.of[s];
-    RansEncodeSymbol& e = out->symbol[s];
-    e.complement = uint16_t(kRansScale - freq);
-    if (freq == 0) {
-      e = RansEncodeSymbol{};
-    } else if (freq == 1) {
-      // x / 1: floor(x * (2^32 - 1) / 2^32) is x - 1 for every state, so the bias makes good the missing (scale - 1).
-      e.limit = 1u << (32 - kRansScaleBits);
-      e.reciprocal = ~0u;
-      e.shift = 0;
-      e.bias = start + kRansScale - 1;
-    } else {
-      uint32_t shift = 0;
-      while (freq > (1u << shift)) shift++;
-      // Rounded up: exact for every x below 2^32 (Alverson, "Integer division using reciprocals", 1991).
-      e.reciprocal = uint32_t(((uint64_t(1) << (shift + 31)) + freq - 1) / freq);
-      e.shift = uint16_t(shift - 1);
-      e.bias = start;
-      // A symbol that fills the whole scale leaves the state as it is: no limit is ever reached.
-      e.limit = freq == kRansScale ? ~0u : freq << (32 - kRansScaleBits);
-    }
-    start += freq;
+    out->symbol[s] = frequencies.of[s] == 0 ? 0 : uint32_t(frequencies.of[s]) << 16 | start;
+    start += frequencies.of[s];
   }
 }
 
@@ -144,36 +124,38 @@ void rans_build_decode_table(const RansFrequencies& frequencies, RansDecodeTable
   }
 }
 
-void rans_encode(const RansPlan& plan, const RansEncodeTable* tables, const uint8_t* symbols, size_t stride, size_t tokens, const RansCarried& carried,
-                 Bytes out, size_t* written) noexcept {
+void rans_encode_scalar(const RansPlan& plan, const RansEncodeTable* tables, RansEncodeStream* stream, size_t stride, size_t tokens) noexcept {
   const size_t lanes = tokens < kRansLanes ? tokens : kRansLanes;
   uint32_t state[kRansLanes];
-  for (size_t lane = 0; lane < kRansLanes; lane++) {
-    state[lane] = kRansLowBound | uint32_t(carried.byte[2 * lane]) | uint32_t(carried.byte[2 * lane + 1]) << 8;
-  }
-  uint8_t* end = out.data + out.size;
+  for (size_t lane = 0; lane < kRansLanes; lane++) state[lane] = kRansLowBound | load_u16(stream->carried.byte + 2 * lane);
+  uint8_t* const end = stream->out.data + stream->out.size;
   uint8_t* p = end;
   for (size_t i = plan.order.size; i-- > 0;) {
     const size_t channel = plan.order[i];
-    const RansEncodeSymbol* table = tables[plan.table_of_channel[channel]].symbol;
-    const uint8_t* row = symbols + channel * stride;
+    const uint32_t* table = tables[plan.table_of_channel[channel]].symbol;
+    const uint8_t* row = stream->symbols + channel * stride;
     for (size_t t = tokens; t-- > 0;) {
-      const RansEncodeSymbol& e = table[row[t]];
+      const uint32_t frequency = table[row[t]] >> 16, start = table[row[t]] & 0xffff;
       uint32_t x = state[t % kRansLanes];
-      // Store first, then keep it or not: no branch to mispredict.
-      p[-2] = uint8_t(x);
-      p[-1] = uint8_t(x >> 8);
-      const bool full = x >= e.limit;
-      p -= full ? 2 : 0;
-      x = full ? x >> 16 : x;
-      const uint32_t quotient = uint32_t(uint64_t(x) * e.reciprocal >> 32) >> e.shift;
-      state[t % kRansLanes] = x + e.bias + quotient * e.complement;
+      // The state must stay below 2^32: it gives up 16 bits where the step would take it further.
+      if (uint64_t(x) >= uint64_t(frequency) << (32 - kRansScaleBits)) {
+        p -= 2;
+        store_u16(p, uint16_t(x));
+        x >>= 16;
+      }
+      state[t % kRansLanes] = (x / frequency << kRansScaleBits) + x % frequency + start;
     }
   }
-  const size_t words = size_t(end - p);
-  std::memmove(out.data + 4 * lanes, p, words);
-  for (size_t lane = 0; lane < lanes; lane++) store_u32(out.data + 4 * lane, state[lane]);
-  *written = 4 * lanes + words;
+  p -= 4 * lanes;
+  for (size_t lane = 0; lane < lanes; lane++) store_u32(p + 4 * lane, state[lane]);
+  stream->encoded = {p, size_t(end - p)};
+}
+
+void rans_encode(const RansPlan& plan, const RansEncodeTable* tables, Span<RansEncodeStream> streams, size_t stride, size_t tokens) noexcept {
+#if defined(KVREEL_AVX2)
+  if (cpu_has_avx2() && tokens % kRansLanes == 0) return rans_encode_avx2(plan, tables, streams, stride, tokens);
+#endif
+  for (size_t i = 0; i < streams.size; i++) rans_encode_scalar(plan, tables, &streams[i], stride, tokens);
 }
 
 Status rans_decode_scalar(const RansPlan& plan, const RansDecodeTable* tables, RansStream* stream, size_t stride, size_t tokens) noexcept {
@@ -231,9 +213,10 @@ Status rans_encode_bytes(ConstBytes in, Bytes out, size_t* written) noexcept {
   rans_build_encode_table(frequencies, &table);
   const uint16_t order = 0;
   const uint8_t table_of_channel = 0;
-  size_t body = 0;
-  rans_encode({{&order, 1}, &table_of_channel}, &table, in.data, in.size, in.size, RansCarried{}, out.from(head), &body);
-  *written = head + body;
+  RansEncodeStream stream{in.data, {}, out.from(head), {}};
+  rans_encode({{&order, 1}, &table_of_channel}, &table, {&stream, 1}, in.size, in.size);
+  std::memmove(out.data + head, stream.encoded.data, stream.encoded.size);
+  *written = head + stream.encoded.size;
   return Status::kOk;
 }
 

@@ -23,17 +23,9 @@ struct RansFrequencies {
   uint16_t of[kRansSymbols];
 };
 
-// What one encoding step needs: x -> x + bias + floor(x / freq) * (scale - freq), the division done by a reciprocal.
-struct RansEncodeSymbol {
-  uint32_t limit;  // states at or above it give up 16 bits first
-  uint32_t reciprocal;
-  uint32_t bias;
-  uint16_t complement;  // scale - freq
-  uint16_t shift;
-};
-
+// One entry a symbol: frequency << 16 | start. 0 for a symbol that cannot be coded.
 struct RansEncodeTable {
-  RansEncodeSymbol symbol[kRansSymbols];
+  uint32_t symbol[kRansSymbols];
 };
 
 // One entry a slot: frequency << 20 | (slot - start) << 8 | symbol.
@@ -59,8 +51,8 @@ Status rans_read_frequencies(ConstBytes in, size_t* used, RansFrequencies* out) 
 void rans_build_encode_table(const RansFrequencies& frequencies, RansEncodeTable* out) noexcept;
 void rans_build_decode_table(const RansFrequencies& frequencies, RansDecodeTable* out) noexcept;
 
-// Bytes of an encoded group at most: the states and 16 bits a symbol.
-constexpr size_t rans_encode_bound(size_t channels, size_t tokens) noexcept { return 4 * kRansLanes + 2 * channels * tokens; }
+// Bytes of an encoded group at most: the states, 16 bits a symbol, and what a vector store may write below them.
+constexpr size_t rans_encode_bound(size_t channels, size_t tokens) noexcept { return 16 + 4 * kRansLanes + 2 * channels * tokens; }
 
 // A lane's state has to start at or above 2^16, so 16 bits of it are free: they carry other bytes of the same section (two a lane,
 // one lane for each of min(8, tokens)), which pays back most of what storing the final states costs.
@@ -69,12 +61,17 @@ struct RansCarried {
   uint8_t byte[2 * kRansLanes];
 };
 
-// Encodes symbols[channel * stride + token]. Writes the lane states, then 16-bit words.
-// `out` must hold rans_encode_bound() bytes; the result lies at its front.
-void rans_encode(const RansPlan& plan, const RansEncodeTable* tables, const uint8_t* symbols, size_t stride, size_t tokens, const RansCarried& carried,
-                 Bytes out, size_t* written) noexcept;
+// Encodes groups of equal shape and equal plan. Of each, `out` must hold rans_encode_bound() bytes and is filled from its end
+// downwards: the lane states, then 16-bit words.
+struct RansEncodeStream {
+  const uint8_t* symbols;  // [channel * stride + token]
+  RansCarried carried;
+  Bytes out;
+  ConstBytes encoded;  // out: the part of `out` that was filled
+};
+void rans_encode(const RansPlan& plan, const RansEncodeTable* tables, Span<RansEncodeStream> streams, size_t stride, size_t tokens) noexcept;
 
-// Decodes `streams` groups of equal shape and equal plan. Each has to use up its input exactly and end in a state that the encoder
+// Decodes groups of equal shape and equal plan. Each has to use up its input exactly and end in a state that the encoder
 // can have begun with; anything else is kCorrupt.
 struct RansStream {
   ConstBytes in;
@@ -83,9 +80,12 @@ struct RansStream {
 };
 Status rans_decode(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
 
-// The two implementations that rans_decode chooses from; for tests, which hold them to the same results.
+// The implementations that these choose from; for tests, which hold them to the same results.
+void rans_encode_scalar(const RansPlan& plan, const RansEncodeTable* tables, RansEncodeStream* stream, size_t stride, size_t tokens) noexcept;
 Status rans_decode_scalar(const RansPlan& plan, const RansDecodeTable* tables, RansStream* stream, size_t stride, size_t tokens) noexcept;
 #if defined(KVREEL_AVX2)
+// For tokens that are a multiple of kRansLanes.
+void rans_encode_avx2(const RansPlan& plan, const RansEncodeTable* tables, Span<RansEncodeStream> streams, size_t stride, size_t tokens) noexcept;
 Status rans_decode_avx2(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
 #endif
 
