@@ -1,0 +1,305 @@
+import { withCancelFlag } from '../codec/cancel.js';
+import { encode, encodeBound } from '../codec/codec.js';
+import { wholeChunk } from '../codec/coders/coder.js';
+import { tensorBytes } from '../codec/layout.js';
+import { rungOf } from '../codec/rungs.js';
+import { readPreamble } from '../container/object.js';
+import { KvError } from '../errors.js';
+import type { PrefixHash } from '../key/hash-chain.js';
+import type { EncodeOptions } from '../options.js';
+import type { KvTensor } from '../types.js';
+import { bufferPool, type BufferPool } from './buffer-pool.js';
+import { callQueue, type CallQueue } from './call-queue.js';
+import type { CallOptions } from './connector.js';
+import { packManifest, unpackManifest, type RunChunk, type RunManifest } from './manifest.js';
+import { chunkKey, hasGeometry, namespaceDigest, runKey } from './namespace.js';
+import { checkPart, planPart, type PlannedPart } from './part.js';
+import { checkFetchOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions } from './store-options.js';
+import { openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
+import { canonical, copyTokens } from './token-rows.js';
+
+/** A tensor as it comes out of a store. */
+export interface FetchedTensor extends KvTensor {
+  /** Token ids of its tokens, if they were stored. */
+  readonly tokenIds?: Int32Array;
+  /** Text that was stored with the object. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/** One chunk to put as part of a run. */
+export interface RunTensor {
+  readonly hash: PrefixHash;
+  readonly tensor: KvTensor;
+  readonly tokenIds?: Int32Array;
+  /** Tokens of the sequence that it covers. Default: those of its layout, which tells nothing in order `bytes`. */
+  readonly tokens?: number;
+}
+
+/** Options of `putRun`. */
+export interface PutRunOptions extends CallOptions {
+  /** Text to store with the run and give back. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Told after each chunk how many are stored. */
+  readonly onProgress?: (chunks: number) => void;
+}
+
+// What a cache answers with a miss: the object is of no use, and the caller can compute it again.
+const USELESS: ReadonlySet<unknown> = new Set(['KV_CORRUPT_OBJECT', 'KV_GEOMETRY_MISMATCH', 'KV_UNSUPPORTED', 'KV_UNSUPPORTED_VERSION']);
+
+/**
+ * Keeps the KV cache of prefixes in a storage connector: one object a chunk, found by prefix hash inside one namespace.
+ *
+ * A miss is `undefined`, no error; so is an object that is damaged, made for another key or of another geometry, which `onCorrupt`
+ * is told of. Calls reject with what the connector rejects with, KV_CLOSED after `close`, or the signal's reason.
+ */
+export class KvStore {
+  /** Digest of the namespace: the part of its storage keys that all its chunks share. */
+  readonly namespace: string;
+  readonly #options: KvStoreOptions;
+  readonly #buffers: BufferPool;
+  readonly #queue: CallQueue;
+  readonly #running = new Set<Promise<unknown>>();
+  #largestObject = 1 << 20;
+  #isClosed = false;
+
+  /** Throws a TypeError or RangeError for an option that cannot be. */
+  constructor(options: KvStoreOptions) {
+    checkStoreOptions(options);
+    this.namespace = namespaceDigest(options.namespace);
+    this.#options = options;
+    const concurrency = options.concurrency ?? STORE_DEFAULTS.concurrency;
+    this.#buffers = bufferPool(concurrency);
+    this.#queue = callQueue(concurrency);
+  }
+
+  /**
+   * Stores one chunk; it replaces what was stored under its hash. Rejects with a RangeError if the tensor is not of the store's
+   * geometry, and as `encode` and the connector's `put` do.
+   */
+  async put(hash: PrefixHash, tensor: KvTensor, options: PutTensorOptions = {}): Promise<void> {
+    await this.#call(() => this.#putChunk({ hash, tensor, ...options }, options));
+  }
+
+  /** The chunk, or the part of it that the options name: only the sections of that part are read. Undefined is a miss. */
+  fetch(hash: PrefixHash, options: FetchOptions = {}): Promise<FetchedTensor | undefined> {
+    return this.#call(async () => {
+      checkFetchOptions(options);
+      const { geometry } = this.#options.namespace;
+      checkPart(options, geometry.layers);
+      if (isPart(options) && geometry.order === 'bytes') throw new RangeError('expected no `layers` or `tokens`: the store holds bytes, whose layout nobody knows');
+      const key = chunkKey(this.#digest(options), hash);
+      return this.#queue.run(options, () => this.#unlessUseless(key, () => this.#fetchObject(key, options)));
+    });
+  }
+
+  /** Length of the longest leading run of hits. A hit says that an object is there, not that it is sound: only `fetch` reads it. */
+  lookup(hashes: readonly PrefixHash[], options: LookupOptions = {}): Promise<number> {
+    return this.#call(async () => {
+      const { connector, concurrency = STORE_DEFAULTS.concurrency } = this.#options;
+      const keys = hashes.map((hash) => chunkKey(this.#digest(options), hash));
+      for (let begin = 0; begin < keys.length; begin += concurrency) {
+        const found = await Promise.all(keys.slice(begin, begin + concurrency).map((key) => connector.has(key, signalOf(options))));
+        const miss = found.indexOf(false);
+        if (miss !== -1) return begin + miss;
+      }
+      return keys.length;
+    });
+  }
+
+  /** Stores the chunks of one prefix in order, then the manifest that lists them. The iterable is read only as fast as chunks are stored. */
+  putRun(tensors: Iterable<RunTensor>, options: PutRunOptions = {}): Promise<RunManifest> {
+    return this.#call(async () => {
+      const chunks = await this.#putChunks(tensors, options);
+      const { salt, ...description } = this.#options.namespace;
+      const manifest: RunManifest = {
+        namespace: this.namespace,
+        description: { ...description, quality: this.#rungName(), isSalted: salt !== undefined },
+        chunks,
+        metadata: options.metadata ?? {},
+      };
+      const last = chunks.at(-1);
+      if (last === undefined) throw new RangeError('expected a run to have at least one chunk');
+      await this.#options.connector.put(runKey(this.namespace, last.hash), packManifest(manifest), signalOf(options));
+      return manifest;
+    });
+  }
+
+  /** The manifest of the run that ends with `hash`. Undefined is a miss. */
+  lookupRun(hash: PrefixHash, options: LookupOptions = {}): Promise<RunManifest | undefined> {
+    return this.#call(async () => {
+      const key = runKey(this.#digest(options), hash);
+      return this.#unlessUseless(key, async () => {
+        const bytes = await this.#options.connector.get(key, signalOf(options));
+        return bytes && unpackManifest(bytes, key);
+      });
+    });
+  }
+
+  /** Refuses new calls, waits for the running ones and frees the store's memory. The connector stays open. Calling it twice is fine. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.allSettled(this.#running);
+    this.#buffers.clear();
+  }
+
+  async #call<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw new KvError('KV_CLOSED', 'the store is closed; make a new one');
+    const call = work();
+    this.#running.add(call);
+    try {
+      return await call;
+    } finally {
+      this.#running.delete(call);
+    }
+  }
+
+  // Several loops share one iterator, so that at most as many tensors exist as are worked on.
+  async #putChunks(tensors: Iterable<RunTensor>, { signal, onProgress }: PutRunOptions): Promise<RunChunk[]> {
+    const failure = new AbortController();
+    const options = { signal: signal ? AbortSignal.any([signal, failure.signal]) : failure.signal };
+    const chunks: RunChunk[] = [];
+    const entries = numbered(tensors);
+    let done = 0;
+    const loops = Array.from({ length: this.#options.concurrency ?? STORE_DEFAULTS.concurrency }, async () => {
+      try {
+        for (let next = entries.next(); next.done !== true; next = entries.next()) {
+          options.signal.throwIfAborted();
+          const [index, entry] = next.value;
+          chunks[index] = await this.#putChunk(entry, options);
+          onProgress?.(++done);
+        }
+      } catch (error) {
+        failure.abort(error);
+        throw error;
+      }
+    });
+    await Promise.allSettled(loops);
+    signal?.throwIfAborted();
+    failure.signal.throwIfAborted();
+    return chunks;
+  }
+
+  async #putChunk(entry: RunTensor & Pick<PutTensorOptions, 'metadata'>, options: CallOptions): Promise<RunChunk> {
+    const { connector, namespace, coder, groupTokens, verify, threads } = this.#options;
+    const { hash, tensor, tokenIds, metadata, tokens = tensor.layout.tokens } = entry;
+    if (!hasGeometry(tensor.layout, namespace.geometry)) throw new RangeError('expected `tensor` to have the geometry of the store, its tokens apart');
+    const encoding: EncodeOptions = {
+      ...defined({ coder, groupTokens, verify, threads, tokenIds, metadata }),
+      quality: this.#rungName(),
+      key: chunkKey(this.namespace, hash),
+    };
+    return this.#queue.run(options, () =>
+      this.#buffers.use(encodeBound(tensor, encoding), async (into) => {
+        const object = await encode(tensor, { ...encoding, into, ...signalOf(options) });
+        await connector.put(chunkKey(this.namespace, hash), object, signalOf(options));
+        this.#note(object.byteLength);
+        return { hash, tokens, objectBytes: object.byteLength, root: readPreamble(object).headerChecksum };
+      }),
+    );
+  }
+
+  async #fetchObject(key: string, options: FetchOptions): Promise<FetchedTensor | undefined> {
+    const place: ObjectPlace = { connector: this.#options.connector, key, ...signalOf(options) };
+    if (isPart(options) && place.connector.supports.range) {
+      const object = await openByRange(place, this.#buffers);
+      return object && this.#decode(object, key, options);
+    }
+    return this.#buffers.use(this.#largestObject, async (buffer) => {
+      const object = await openWhole(place, buffer);
+      if (object === undefined) return undefined;
+      this.#note(object.header.lengths.reduce((sum, length) => sum + length, 1 << 16));
+      return this.#decode(object, key, options);
+    });
+  }
+
+  async #decode(object: OpenObject, key: string, options: FetchOptions): Promise<FetchedTensor> {
+    this.#checkHeader(object, key, options);
+    const { header, chunk } = object;
+    const part = isPart(options) ? planPart(chunk, options) : undefined;
+    const layout = part?.layout ?? chunk.layout;
+    const bytes = tensorBytes(layout);
+    const data = options.into ?? new Uint8Array(bytes);
+    if (data.byteLength !== bytes) throw new RangeError(`expected \`into\` to be ${bytes} bytes, got ${data.byteLength}`);
+    const tensor = { layout, data, start: header.start + (part?.tokenBegin ?? 0) };
+    if (part === undefined) await this.#decodeInto(object, tensor, options);
+    else await this.#decodePart(object, part, tensor, options);
+    const tokenIds = part ? header.tokenIds?.slice(part.tokenBegin, part.tokenBegin + layout.tokens) : header.tokenIds;
+    return { ...tensor, ...defined({ tokenIds, metadata: header.metadata }) };
+  }
+
+  async #decodePart(object: OpenObject, part: PlannedPart, tensor: KvTensor, options: FetchOptions): Promise<void> {
+    const { chunk, coder, header } = object;
+    if (coder.sectionsOf(chunk, part.selection).length < header.lengths.length) return this.#decodeInto(object, tensor, options, part);
+    // The coder needs the whole object for any part of it, and may not know rows: the part is cut out of the whole.
+    await this.#buffers.use(tensorBytes(chunk.layout), async (buffer) => {
+      const whole = { layout: chunk.layout, data: buffer.subarray(0, tensorBytes(chunk.layout)) };
+      await this.#decodeInto(object, whole, options);
+      const from = { tensor: canonical(whole), layer: part.selection.layerBegin, token: part.tokenBegin };
+      copyTokens(from, { tensor, token: 0 }, tensor.layout.layers, tensor.layout.tokens);
+    });
+  }
+
+  async #decodeInto({ chunk, coder, header, sections }: OpenObject, tensor: KvTensor, { signal }: CallOptions, part?: PlannedPart): Promise<void> {
+    const selection = part?.selection ?? wholeChunk(chunk);
+    const threads = this.#options.threads ?? STORE_DEFAULTS.threads;
+    await sections(coder.sectionsOf(chunk, selection), (table, bytes) =>
+      withCancelFlag(signal, (cancel) => coder.decode({ chunk, model: header.model, selection, sections: table, bytes }, tensor.layout, tensor.data, { cancel, threads })),
+    );
+  }
+
+  #checkHeader({ header, chunk }: OpenObject, key: string, options: FetchOptions): void {
+    const { namespace, maxBytes = STORE_DEFAULTS.maxBytes } = this.#options;
+    if (header.key !== key) throw new KvError('KV_GEOMETRY_MISMATCH', `the object at ${key} was made for the key ${JSON.stringify(header.key)}`);
+    if (!hasGeometry(chunk.layout, namespace.geometry)) throw new KvError('KV_GEOMETRY_MISMATCH', `the object at ${key} has another geometry than the store`);
+    const rung = this.#rungName(options);
+    if (header.rung !== rung) throw new KvError('KV_GEOMETRY_MISMATCH', `the object at ${key} is of rung ${header.rung}, not ${rung}`);
+    if (header.tokenIds !== undefined && header.tokenIds.length !== chunk.layout.tokens) {
+      throw new KvError('KV_CORRUPT_OBJECT', `the object at ${key} is damaged: it has ${header.tokenIds.length} token ids for ${chunk.layout.tokens} tokens`);
+    }
+    if (tensorBytes(chunk.layout) > maxBytes) throw new KvError('KV_UNSUPPORTED', `the object at ${key} holds a tensor of ${tensorBytes(chunk.layout)} bytes; \`maxBytes\` allows ${maxBytes}`);
+  }
+
+  async #unlessUseless<T>(key: string, work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      // By its code, not its class: a connector from elsewhere has a KvError of its own.
+      if (!(error instanceof Error && 'code' in error && USELESS.has(error.code))) throw error;
+      this.#options.onCorrupt?.(error, key);
+      return undefined;
+    }
+  }
+
+  // Objects of one store are alike: the largest seen tells how much the next read asks for at once.
+  #note(objectBytes: number): void {
+    this.#largestObject = Math.max(this.#largestObject, objectBytes);
+  }
+
+  #digest({ quality }: LookupOptions): string {
+    return quality === undefined ? this.namespace : namespaceDigest({ ...this.#options.namespace, quality });
+  }
+
+  #rungName({ quality = this.#options.namespace.quality ?? STORE_DEFAULTS.quality }: LookupOptions = {}): string {
+    return rungOf(quality).name;
+  }
+}
+
+function isPart({ layers, tokens }: FetchOptions): boolean {
+  return layers !== undefined || tokens !== undefined;
+}
+
+function signalOf({ signal }: CallOptions): CallOptions {
+  return signal ? { signal } : {};
+}
+
+function* numbered<T>(values: Iterable<T>): Generator<readonly [number, T]> {
+  let index = 0;
+  for (const value of values) yield [index++, value];
+}
+
+type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** The fields that have a value: an option that was not given must not be passed on as undefined. */
+function defined<T extends object>(fields: T): Defined<T> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Defined<T>;
+}
