@@ -311,7 +311,7 @@ class ExactEncodeJob final : public EncodeJob {
       const size_t begin = size_t(group + i) * group_tokens_;
       uint8_t* const low = s.low_bits.data() + i * low_bits_room();
       low_bits = pack_group(channels, s, begin, tokens, low);
-      streams[i] = {s.symbols.data() + begin, {}, {s.streams.data() + i * bound, bound}, {}};
+      streams[i] = {s.symbols.data() + begin, nullptr, {}, {s.streams.data() + i * bound, bound}, {}};
       std::memcpy(streams[i].carried.byte, low, carried_bytes(low_bits, tokens));
     }
     rans_encode(plan, encode_tables_.data(), {streams, count}, stride, tokens);
@@ -532,7 +532,7 @@ class ExactDecodeJob final : public ChunkJob {
       const Status status = split_section(bytes, shape, rows_ * tokens * element_bytes(source_.type), &parts[i]);
       if (status != Status::kOk) return status;
       if (parts[i].stored.size == 0) {
-        streams[coded] = {parts[i].stream, s.symbols.data() + coded * rows_ * tokens, {}};
+        streams[coded] = {parts[i].stream, s.symbols.data() + coded * rows_ * tokens, nullptr, {}};
         coded++;
       }
     }

@@ -103,7 +103,7 @@ RansPlan exact_plan(Span<const ExactChannel> channels, uint16_t* order, uint8_t*
   }
   for (uint32_t i = 0; i < kExactMaxTables; i++) next[i + 1] += next[i];
   for (size_t c = 0; c < channels.size; c++) order[next[channels[c].table]++] = uint16_t(c);
-  return {{order, channels.size}, table_of_channel};
+  return {{order, channels.size}, table_of_channel, nullptr};
 }
 
 }  // namespace kvreel

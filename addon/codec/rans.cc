@@ -132,9 +132,9 @@ void rans_encode_scalar(const RansPlan& plan, const RansEncodeTable* tables, Ran
   uint8_t* p = end;
   for (size_t i = plan.order.size; i-- > 0;) {
     const size_t channel = plan.order[i];
-    const uint32_t* table = tables[plan.table_of_channel[channel]].symbol;
     const uint8_t* row = stream->symbols + channel * stride;
     for (size_t t = tokens; t-- > 0;) {
+      const uint32_t* table = tables[rans_table_of(plan, channel, stream->table_shift, t)].symbol;
       const uint32_t frequency = table[row[t]] >> 16, start = table[row[t]] & 0xffff;
       uint32_t x = state[t % kRansLanes];
       // The state must stay below 2^32: it gives up 16 bits where the step would take it further.
@@ -167,9 +167,9 @@ Status rans_decode_scalar(const RansPlan& plan, const RansDecodeTable* tables, R
   const uint8_t* const end = stream->in.data + stream->in.size;
   for (size_t i = 0; i < plan.order.size; i++) {
     const size_t channel = plan.order[i];
-    const uint32_t* table = tables[plan.table_of_channel[channel]].slot;
     uint8_t* row = stream->symbols + channel * stride;
     for (size_t t = 0; t < tokens; t++) {
+      const uint32_t* table = tables[rans_table_of(plan, channel, stream->table_shift, t)].slot;
       uint32_t x = state[t % kRansLanes];
       const uint32_t entry = table[x & (kRansScale - 1)];
       row[t] = uint8_t(entry);
@@ -213,8 +213,8 @@ Status rans_encode_bytes(ConstBytes in, Bytes out, size_t* written) noexcept {
   rans_build_encode_table(frequencies, &table);
   const uint16_t order = 0;
   const uint8_t table_of_channel = 0;
-  RansEncodeStream stream{in.data, {}, out.from(head), {}};
-  rans_encode({{&order, 1}, &table_of_channel}, &table, {&stream, 1}, in.size, in.size);
+  RansEncodeStream stream{in.data, nullptr, {}, out.from(head), {}};
+  rans_encode({{&order, 1}, &table_of_channel, nullptr}, &table, {&stream, 1}, in.size, in.size);
   std::memmove(out.data + head, stream.encoded.data, stream.encoded.size);
   *written = head + stream.encoded.size;
   return Status::kOk;
@@ -229,8 +229,8 @@ Status rans_decode_bytes(ConstBytes in, Bytes out) noexcept {
   rans_build_decode_table(frequencies, &table);
   const uint16_t order = 0;
   const uint8_t table_of_channel = 0;
-  RansStream stream{in.from(head), out.data, {}};
-  return rans_decode({{&order, 1}, &table_of_channel}, &table, {&stream, 1}, out.size, out.size);
+  RansStream stream{in.from(head), out.data, nullptr, {}};
+  return rans_decode({{&order, 1}, &table_of_channel, nullptr}, &table, {&stream, 1}, out.size, out.size);
 }
 
 }  // namespace kvreel

@@ -37,6 +37,9 @@ struct RansDecodeTable {
 struct RansPlan {
   Span<const uint16_t> order;  // a permutation of the channels
   const uint8_t* table_of_channel;
+  // Null, or one entry a channel: nonzero where each token moves the table by the stream's table_shift, but never past this table
+  // or below table 0.
+  const uint8_t* last_table_of_channel;
 };
 
 // Scales a histogram to kRansScale. Symbols too rare to be worth a slot get frequency 0 and their count is added to `escape`
@@ -64,7 +67,8 @@ struct RansCarried {
 // Encodes groups of equal shape and equal plan. Of each, `out` must hold rans_encode_bound() bytes and is filled from its end
 // downwards: the lane states, then 16-bit words.
 struct RansEncodeStream {
-  const uint8_t* symbols;  // [channel * stride + token]
+  const uint8_t* symbols;      // [channel * stride + token]
+  const int32_t* table_shift;  // [token]; null where the plan moves no table
   RansCarried carried;
   Bytes out;
   ConstBytes encoded;  // out: the part of `out` that was filled
@@ -75,8 +79,9 @@ void rans_encode(const RansPlan& plan, const RansEncodeTable* tables, Span<RansE
 // can have begun with; anything else is kCorrupt.
 struct RansStream {
   ConstBytes in;
-  uint8_t* symbols;     // [channel * stride + token]
-  RansCarried carried;  // out
+  uint8_t* symbols;            // [channel * stride + token]
+  const int32_t* table_shift;  // [token]; null where the plan moves no table
+  RansCarried carried;         // out
 };
 Status rans_decode(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
 
@@ -93,5 +98,14 @@ Status rans_decode_avx2(const RansPlan& plan, const RansDecodeTable* tables, Spa
 constexpr size_t rans_bytes_bound(size_t size) noexcept { return kRansFrequenciesBound + rans_encode_bound(1, size); }
 Status rans_encode_bytes(ConstBytes in, Bytes out, size_t* written) noexcept;
 Status rans_decode_bytes(ConstBytes in, Bytes out) noexcept;
+
+// The table of one symbol.
+inline uint32_t rans_table_of(const RansPlan& plan, size_t channel, const int32_t* table_shift, size_t token) noexcept {
+  const int32_t table = plan.table_of_channel[channel];
+  const int32_t last = plan.last_table_of_channel == nullptr ? 0 : plan.last_table_of_channel[channel];
+  if (last == 0) return uint32_t(table);
+  const int32_t moved = table + table_shift[token];
+  return uint32_t(moved < 0 ? 0 : moved < last ? moved : last);
+}
 
 }  // namespace kvreel

@@ -35,8 +35,17 @@ struct SpillTable {
 };
 constexpr SpillTable kSpill;
 
-inline __m256i encode_step(__m256i state, const uint32_t* table, const uint8_t* symbols, uint8_t*& p) noexcept {
-  const __m256i symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(symbols)));
+// Where the tables of eight tokens of one channel begin, in entries: they all use the channel's own, or each token moves it.
+template <typename Table>
+inline __m256i moved_tables(int32_t table, int32_t last, const int32_t* shift) noexcept {
+  constexpr int32_t entries = sizeof(Table) / sizeof(uint32_t);
+  const __m256i moved = _mm256_add_epi32(_mm256_set1_epi32(table), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(shift)));
+  const __m256i kept = _mm256_min_epi32(_mm256_max_epi32(moved, _mm256_setzero_si256()), _mm256_set1_epi32(last));
+  return _mm256_mullo_epi32(kept, _mm256_set1_epi32(entries));
+}
+
+inline __m256i encode_step(__m256i state, const uint32_t* table, __m256i offset, const uint8_t* symbols, uint8_t*& p) noexcept {
+  const __m256i symbol = _mm256_add_epi32(offset, _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(symbols))));
   const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), symbol, 4);
   const __m256i frequency = _mm256_srli_epi32(entry, 16);
   const __m256i start = _mm256_and_si256(entry, _mm256_set1_epi32(0xffff));
@@ -76,10 +85,21 @@ void encode_lockstep(const RansPlan& plan, const RansEncodeTable* tables, RansEn
   }
   for (size_t i = plan.order.size; i-- > 0;) {
     const size_t channel = plan.order[i];
-    const uint32_t* table = tables[plan.table_of_channel[channel]].symbol;
+    const int32_t own = plan.table_of_channel[channel], last = plan.last_table_of_channel == nullptr ? 0 : plan.last_table_of_channel[channel];
+    if (last == 0) {
+      const uint32_t* table = tables[own].symbol;
+      for (size_t t = tokens; t > 0;) {
+        t -= kRansLanes;
+        for (size_t s = 0; s < N; s++) state[s] = encode_step(state[s], table, _mm256_setzero_si256(), symbols[s] + channel * stride + t, p[s]);
+      }
+      continue;
+    }
     for (size_t t = tokens; t > 0;) {
       t -= kRansLanes;
-      for (size_t s = 0; s < N; s++) state[s] = encode_step(state[s], table, symbols[s] + channel * stride + t, p[s]);
+      for (size_t s = 0; s < N; s++) {
+        const __m256i offset = moved_tables<RansEncodeTable>(own, last, streams[s].table_shift + t);
+        state[s] = encode_step(state[s], tables->symbol, offset, symbols[s] + channel * stride + t, p[s]);
+      }
     }
   }
   for (size_t s = 0; s < N; s++) {
@@ -89,8 +109,9 @@ void encode_lockstep(const RansPlan& plan, const RansEncodeTable* tables, RansEn
   }
 }
 
-inline __m256i decode_step(__m256i state, const uint32_t* table, const uint8_t*& p, uint8_t* out) noexcept {
-  const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), _mm256_and_si256(state, _mm256_set1_epi32(kRansScale - 1)), 4);
+inline __m256i decode_step(__m256i state, const uint32_t* table, __m256i offset, const uint8_t*& p, uint8_t* out) noexcept {
+  const __m256i slot = _mm256_add_epi32(offset, _mm256_and_si256(state, _mm256_set1_epi32(kRansScale - 1)));
+  const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), slot, 4);
   const __m256i frequency = _mm256_srli_epi32(entry, 20);
   const __m256i bias = _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(0xfff));
   state = _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(state, kRansScaleBits)), bias);
@@ -110,12 +131,12 @@ inline __m256i decode_step(__m256i state, const uint32_t* table, const uint8_t*&
 }
 
 // Near the end of the input a vector load would read past it: there the words are first copied into a padded buffer.
-inline __m256i decode_step_at_end(__m256i state, const uint32_t* table, const uint8_t*& p, const uint8_t* end, uint8_t* out, bool* short_input) noexcept {
+inline __m256i decode_step_at_end(__m256i state, const uint32_t* table, __m256i offset, const uint8_t*& p, const uint8_t* end, uint8_t* out, bool* short_input) noexcept {
   uint8_t padded[16] = {};
   const size_t left = size_t(end - p);
   std::memcpy(padded, p, left < 16 ? left : 16);
   const uint8_t* q = padded;
-  state = decode_step(state, table, q, out);
+  state = decode_step(state, table, offset, q, out);
   const size_t used = size_t(q - padded);
   if (used > left) {
     *short_input = true;
@@ -140,16 +161,23 @@ Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, Rans
   }
   for (size_t i = 0; i < plan.order.size; i++) {
     const size_t channel = plan.order[i];
-    const uint32_t* table = tables[plan.table_of_channel[channel]].slot;
+    const int32_t own = plan.table_of_channel[channel], last = plan.last_table_of_channel == nullptr ? 0 : plan.last_table_of_channel[channel];
+    const uint32_t* table = last == 0 ? tables[own].slot : tables->slot;
     for (size_t t = 0; t < tokens; t += kRansLanes) {
+      __m256i offset[N];
+      for (size_t s = 0; s < N; s++) {
+        offset[s] = last == 0 ? _mm256_setzero_si256() : moved_tables<RansDecodeTable>(own, last, streams[s].table_shift + t);
+      }
       bool near_end = false;
       for (size_t s = 0; s < N; s++) near_end |= end[s] - p[s] < 16;
       if (!near_end) {
-        for (size_t s = 0; s < N; s++) state[s] = decode_step(state[s], table, p[s], symbols[s] + channel * stride + t);
+        for (size_t s = 0; s < N; s++) state[s] = decode_step(state[s], table, offset[s], p[s], symbols[s] + channel * stride + t);
         continue;
       }
       bool short_input = false;
-      for (size_t s = 0; s < N; s++) state[s] = decode_step_at_end(state[s], table, p[s], end[s], symbols[s] + channel * stride + t, &short_input);
+      for (size_t s = 0; s < N; s++) {
+        state[s] = decode_step_at_end(state[s], table, offset[s], p[s], end[s], symbols[s] + channel * stride + t, &short_input);
+      }
       if (short_input) return Status::kCorrupt;
     }
   }

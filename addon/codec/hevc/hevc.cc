@@ -13,6 +13,7 @@ namespace kvreel {
 namespace {
 
 constexpr uint8_t kEmulationPrevention = 3;
+constexpr uint8_t kForbiddenStart = 255;  // ivlOffset 510 or 511, which 9.3.2.5 excludes and the readers rely on
 
 struct LeafOrder {
   HevcLeafSample of[kHevcLeafValues];
@@ -170,7 +171,7 @@ Status hevc_decode(HevcShape shape, ConstBytes stream, Span<int8_t> values, cons
       if (!reader.skip(expected, hevc_write_slice_header(first + i + 1, expected))) return Status::kCorrupt;
       uint8_t* const data = scratch.get() + i * (room + kHevcReaderPadding);
       const size_t size = reader.payload(data, room);
-      if (size == 0) return Status::kCorrupt;
+      if (size == 0 || data[0] == kForbiddenStart) return Status::kCorrupt;
       std::memset(data + size, 0, kHevcReaderPadding);
       pictures[i] = {data, size, values.data + (first + i) * picture_values(shape)};
     }

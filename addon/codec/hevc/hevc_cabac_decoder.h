@@ -12,16 +12,16 @@ class CabacDecoder {
   CabacDecoder(const uint8_t* data, size_t size) noexcept : data_(data), size_(size) { refill(); }
 
   unsigned decode(uint8_t& state) noexcept {
-    const uint64_t lps = uint64_t{kHevcStateTables.range_lps[state][range_ >> 61 & 3]} << 55;
+    const uint64_t lps = uint64_t{kHevcRangeLps[state >> 1][range_ >> 61 & 3]} << 55;
     unsigned bin = state & 1;
     range_ -= lps;
     if (value_ < range_) {
-      state = kHevcStateTables.after_mps[state];
+      state = hevc_after_mps(state);
     } else {
       value_ -= range_;
       range_ = lps;
       bin ^= 1;
-      state = kHevcStateTables.after_lps[state];
+      state = hevc_after_lps(state);
     }
     const int shift = __builtin_clzll(range_);
     range_ <<= shift;

@@ -12,18 +12,18 @@ class CabacEncoder {
  public:
   explicit CabacEncoder(uint8_t* out) noexcept : out_(out) {}
 
-  // Where the next byte goes. At most 8 more are pending.
-  uint8_t* position() const noexcept { return out_; }
+  // Bits coded so far, from the first byte at `start`.
+  ptrdiff_t bits(const uint8_t* start) const noexcept { return (out_ - start) * 8 + pending_; }
 
   void code(uint8_t& state, unsigned bin) noexcept {
-    const uint32_t lps = kHevcStateTables.range_lps[state][range_ >> 6 & 3];
+    const uint32_t lps = kHevcRangeLps[state >> 1][range_ >> 6 & 3];
     range_ -= lps;
     if (bin == (state & 1u)) {
-      state = kHevcStateTables.after_mps[state];
+      state = hevc_after_mps(state);
     } else {
       low_ += range_;
       range_ = lps;
-      state = kHevcStateTables.after_lps[state];
+      state = hevc_after_lps(state);
     }
     renormalise();
   }

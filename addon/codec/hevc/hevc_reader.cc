@@ -10,7 +10,7 @@ namespace {
 class PictureReader {
  public:
   explicit PictureReader(const HevcPictureData& picture) noexcept : cabac_(picture.data, picture.size) {
-    for (int i = 0; i < kHevcContexts; i++) state_[i] = kHevcInitialStates[i];
+    for (int i = 0; i < kHevcContexts; i++) state_[i] = kHevcInitialStates.of[i];
   }
 
   // Decodes one block. False if it is not one of ours.

@@ -16,10 +16,10 @@ bool all_zero(const int8_t* values, size_t count) noexcept {
 class PictureWriter {
  public:
   explicit PictureWriter(uint8_t* out) noexcept : cabac_(out) {
-    for (int i = 0; i < kHevcContexts; i++) state_[i] = kHevcInitialStates[i];
+    for (int i = 0; i < kHevcContexts; i++) state_[i] = kHevcInitialStates.of[i];
   }
 
-  uint8_t* position() const noexcept { return cabac_.position(); }
+  ptrdiff_t bits(const uint8_t* start) const noexcept { return cabac_.bits(start); }
 
   // `skipped_neighbours`: how many of the blocks to the left and above are all zero.
   void block(const int8_t* values, unsigned skipped_neighbours) noexcept {
@@ -177,7 +177,7 @@ void hevc_write_picture(HevcShape shape, HevcPictureValues* picture) noexcept {
     writer.block(values, left + above);
     skipped_above = (skipped_above & ~(uint64_t{1} << column)) | uint64_t{all_zero(values, kHevcBlockValues)} << column;
     writer.end_of_slice(block + 1 == blocks);
-    if (size_t(writer.position() - picture->out) > hevc_picture_limit(blocks)) return;
+    if (writer.bits(picture->out) > hevc_picture_limit_bits(blocks)) return;
   }
   picture->written = size_t(writer.finish() - picture->out);
 }

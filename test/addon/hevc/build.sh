@@ -26,7 +26,7 @@ for source in "$codec"/cpu.cc "$codec"/hevc/*.cc; do
   vector=
   case $source in *_avx2.cc)
     [ -n "$x86" ] || continue
-    vector="-mavx2 -mbmi2 -mlzcnt"
+    vector="-mavx2 -mbmi -mbmi2 -mlzcnt"
     ;;
   esac
   ${CXX:-g++} $flags -fno-exceptions -fno-rtti $x86 $vector -c "$source" -o "$object"

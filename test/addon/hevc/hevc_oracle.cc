@@ -1,7 +1,7 @@
 // Every stream through libavcodec, libde265 and our own reader, every sample compared with the values that went in.
 // Usage: hevc_oracle [random streams = 500] [files of int8 values ...]; prints "N passed, M failed" last and fails with 1.
 // Build (from the repository root; both libraries are used here only, never by the package):
-//   g++ -std=c++17 -O2 -Wall -Wextra -DKVREEL_AVX2 -Iaddon/codec -c addon/codec/cpu.cc addon/codec/hevc/hevc*.cc (the _avx2 ones with -mavx2 -mbmi2 -mlzcnt)
+//   g++ -std=c++17 -O2 -Wall -Wextra -DKVREEL_AVX2 -Iaddon/codec -c addon/codec/cpu.cc addon/codec/hevc/hevc*.cc (the _avx2 ones with -mavx2 -mbmi -mbmi2 -mlzcnt)
 //   g++ -std=c++17 -O2 -Wall -Wextra -Iaddon/codec test/addon/hevc/hevc_oracle.cc *.o -lavcodec -lavutil -lde265
 // or test/addon/hevc/build.sh <directory>.
 extern "C" {
