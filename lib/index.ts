@@ -2,7 +2,7 @@
 export { decode, encode, encodeBound, inspect } from './codec/codec.js';
 export { CODER_NAMES } from './codec/coders/registry.js';
 export { packLayout, tensorBytes, unpackLayout } from './codec/layout.js';
-export { QUALITY_NAMES } from './codec/rungs.js';
+export { QUALITY_NAMES, RUNG_NAMES } from './codec/rungs.js';
 export type { MeasuredError, ObjectHeader } from './container/header.js';
 export { KvError, type KvErrorCode } from './errors.js';
 export { prefixHashes, type PrefixHash, type PrefixHashAlgorithm, type PrefixHashExtra, type PrefixHashOptions } from './key/prefix-hash.js';

@@ -153,6 +153,7 @@ Napi::Value Addon::Encode(const Napi::CallbackInfo& info) {
     return env.Undefined();
   }
   auto call = std::make_unique<Call>(env);
+  call->held.push_back(Napi::Persistent(info[0].As<Napi::Object>().Get("thetas").As<Napi::Object>()));
   for (size_t i = 1; i <= 3; i++) call->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
   EncodeJob* job = make_encode_job(parameters, tensor, out);
   call->job = job;
@@ -188,6 +189,7 @@ Napi::Value Addon::decode_into(const Napi::CallbackInfo& info, bool verify) {
     return env.Undefined();
   }
   auto call = std::make_unique<Call>(env);
+  call->held.push_back(Napi::Persistent(info[0].As<Napi::Object>().Get("thetas").As<Napi::Object>()));
   for (const size_t i : {1, 3, 4, 6, 7}) call->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
   call->sink = verify ? std::make_unique<RowSink>(target, ConstBytes(tensor)) : std::make_unique<RowSink>(target, tensor);
   const RowSink* sink = call->sink.get();

@@ -69,10 +69,22 @@ bool read_layout(Napi::Object object, TensorLayout* out) {
 bool read_chunk_parameters(Napi::Value value, ChunkParameters* out) {
   if (!value.IsObject()) return refuse(value.Env(), "parameters", "an object");
   const Napi::Object object = value.As<Napi::Object>();
-  uint32_t coder = 0;
-  if (!read_layout(object, &out->layout) || !read_u32(object, "coder", &coder) || !read_u32(object, "groupTokens", &out->group_tokens)) return false;
-  if (coder > uint32_t(Coder::kExact)) return refuse(value.Env(), "coder", "a known coder");
+  uint32_t coder = 0, style = 0;
+  QuantizedParameters& quantized = out->quantized;
+  if (!read_layout(object, &out->layout) || !read_u32(object, "coder", &coder) || !read_u32(object, "groupTokens", &out->group_tokens) ||
+      !read_u32(object, "start", &quantized.start) || !read_u32(object, "rotaryDims", &quantized.rotary_dims) ||
+      !read_u32(object, "rotaryStyle", &style)) {
+    return false;
+  }
+  if (coder > uint32_t(Coder::kRans)) return refuse(value.Env(), "coder", "a known coder");
+  if (style > uint32_t(RotaryStyle::kInterleaved)) return refuse(value.Env(), "rotaryStyle", "a known style");
+  const Napi::Value gain = object.Get("gainEighths"), thetas = object.Get("thetas");
+  if (!gain.IsNumber()) return refuse(value.Env(), "gainEighths", "a number");
+  if (!is_typed_array(thetas, napi_float64_array)) return refuse(value.Env(), "thetas", "a Float64Array");
   out->coder = Coder(coder);
+  quantized.gain_eighths = gain.As<Napi::Number>().Int32Value();
+  quantized.rotary_style = RotaryStyle(style);
+  quantized.thetas = {thetas.As<Napi::Float64Array>().Data(), thetas.As<Napi::Float64Array>().ElementLength()};
   return true;
 }
 

@@ -19,7 +19,7 @@ bool read_sections(Napi::Value value, Span<const Section>* out);
 
 // { order, dtype, layers, planes, tokens, kvHeads, headDim, blockTokens }
 bool read_layout(Napi::Object object, TensorLayout* out);
-// { coder, groupTokens } and a layout's fields
+// { coder, groupTokens, start, gainEighths, rotaryDims, rotaryStyle, thetas: Float64Array } and a layout's fields. The result points into `thetas`.
 bool read_chunk_parameters(Napi::Value value, ChunkParameters* out);
 
 }  // namespace kvreel

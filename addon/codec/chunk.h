@@ -46,6 +46,10 @@ class EncodeJob : public ChunkJob {
   virtual Span<const Section> sections() const noexcept = 0;
 };
 
+// Layers that encode at the same time each write where they could be at their largest: moves `sections` (all of them, `groups` a layer)
+// to the front of `out` without gaps.
+void move_sections_together(Span<Section> sections, uint32_t groups, Bytes out) noexcept;
+
 // The part of a chunk that is decoded: whole groups of tokens of whole layers. The destination holds just this part.
 struct Selection {
   uint32_t layer_begin, layer_count;

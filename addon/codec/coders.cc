@@ -1,6 +1,7 @@
 #include "coders.h"
 
 #include "exact.h"
+#include "quantized_rans.h"
 #include "raw.h"
 
 namespace kvreel {
@@ -10,6 +11,7 @@ Status encode_bound(const ChunkParameters& parameters, EncodeBound* bound) noexc
   switch (parameters.coder) {
     case Coder::kRaw: return tensor_bytes(parameters.layout.shape, &bound->sections);
     case Coder::kExact: return exact_encode_bound(parameters.layout.shape, parameters.group_tokens, bound);
+    case Coder::kRans: return rans_encode_bound(parameters.layout.shape, parameters.group_tokens, bound);
   }
   return Status::kInvalidArgument;
 }
@@ -18,6 +20,7 @@ EncodeJob* make_encode_job(const ChunkParameters& parameters, ConstBytes tensor,
   switch (parameters.coder) {
     case Coder::kRaw: return raw_encode_job(tensor, out);
     case Coder::kExact: return exact_encode_job(parameters.layout, parameters.group_tokens, tensor, out);
+    case Coder::kRans: return rans_encode_job(parameters.layout, parameters.group_tokens, parameters.quantized, tensor, out);
   }
   return nullptr;
 }
@@ -28,6 +31,8 @@ ChunkJob* make_decode_job(const ChunkParameters& parameters, ConstBytes model, c
     case Coder::kRaw: return raw_decode_job(sections, object, *sink);
     case Coder::kExact:
       return exact_decode_job(parameters.layout.shape, parameters.group_tokens, model, selection, sections, object, sink);
+    case Coder::kRans:
+      return rans_decode_job(parameters.layout.shape, parameters.group_tokens, parameters.quantized, model, selection, sections, object, sink);
   }
   return nullptr;
 }

@@ -1,17 +1,19 @@
 // The list of coders: the one place that maps a coder's number to the functions behind it.
 #pragma once
 
+#include "quantized.h"
 #include "row_sink.h"
 
 namespace kvreel {
 
 // In the order of CODERS in lib/codec/native.ts.
-enum class Coder : uint8_t { kRaw = 0, kExact };
+enum class Coder : uint8_t { kRaw = 0, kExact, kRans };
 
 struct ChunkParameters {
   Coder coder;
   TensorLayout layout;  // of the tensor that is encoded
   uint32_t group_tokens;
+  QuantizedParameters quantized;  // of the coders that quantise
 };
 
 Status encode_bound(const ChunkParameters& parameters, EncodeBound* bound) noexcept;

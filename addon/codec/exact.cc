@@ -8,6 +8,7 @@
 #include "exact_model.h"
 #include "little_endian.h"
 #include "rows.h"
+#include "varint.h"
 
 namespace kvreel {
 namespace {
@@ -123,31 +124,10 @@ SectionShape section_shape(const ExactModel& model, Span<const ExactChannel> cha
 
 // A section: LEB128 varint 1 + number of escapes, rANS stream, low bits that it does not carry, escaped values (u16), lower halves (u16).
 // Where that would be longer than the elements themselves: varint 0, then the elements by row and token.
-constexpr size_t kVarintBound = 5;
-
 size_t section_bound(size_t rows, size_t tokens, ElementType type) noexcept { return 1 + rows * tokens * element_bytes(type); }
 
 size_t coded_section_bound(size_t rows, size_t tokens) noexcept {
   return kVarintBound + rans_encode_bound(rows, tokens) + rows * ((tokens * kExactMaxShift + 7) / 8) + 2 * rows * tokens + 2 * rows * tokens;
-}
-
-size_t write_varint(size_t value, uint8_t* out) noexcept {
-  size_t n = 0;
-  for (; value >= 128; value >>= 7) out[n++] = uint8_t(value | 128);
-  out[n++] = uint8_t(value);
-  return n;
-}
-
-bool read_varint(ConstBytes in, size_t* used, size_t* value) noexcept {
-  *value = 0;
-  for (size_t n = 0; n < in.size && n < kVarintBound; n++) {
-    *value |= size_t(in[n] & 127) << (7 * n);
-    if (in[n] < 128) {
-      *used = n + 1;
-      return true;
-    }
-  }
-  return false;
 }
 
 struct EncodeScratch {
@@ -393,17 +373,7 @@ class ExactEncodeJob final : public EncodeJob {
 
   // Each layer was written where it could have been at its largest; now they are moved together.
   Status close_gaps() noexcept {
-    uint64_t offset = 0;
-    for (size_t i = 0; i < sections_.size();) {
-      const uint64_t from = sections_[i].offset;
-      uint64_t length = 0;
-      for (uint32_t g = 0; g < groups_; g++, i++) {
-        sections_[i].offset = offset + length;
-        length += sections_[i].length;
-      }
-      std::memmove(out_.data + offset, out_.data + from, length);
-      offset += length;
-    }
+    move_sections_together({sections_.data(), sections_.size()}, groups_, out_);
     return Status::kOk;
   }
 
@@ -438,7 +408,8 @@ struct SectionParts {
 };
 
 Status split_section(ConstBytes in, const SectionShape& shape, size_t stored_bytes, SectionParts* parts) noexcept {
-  size_t used = 0, first = 0;
+  size_t used = 0;
+  uint64_t first = 0;
   if (!read_varint(in, &used, &first)) return Status::kCorrupt;
   in = in.from(used);
   *parts = {};
@@ -446,7 +417,7 @@ Status split_section(ConstBytes in, const SectionShape& shape, size_t stored_byt
     parts->stored = in;
     return in.size == stored_bytes ? Status::kOk : Status::kCorrupt;
   }
-  const size_t escapes = first - 1;
+  const uint64_t escapes = first - 1;
   const size_t low_bits = shape.low_bits - shape.carried;
   if (in.size < low_bits + shape.low_halves || escapes > (in.size - low_bits - shape.low_halves) / 2) return Status::kCorrupt;
   const size_t stream = in.size - low_bits - shape.low_halves - 2 * escapes;

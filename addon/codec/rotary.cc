@@ -46,31 +46,6 @@ bool is_valid(uint32_t rotary_dims, uint32_t tokens) noexcept {
   return rotary_dims != 0 && rotary_dims % 2 == 0 && rotary_dims <= kMaxTokenElements && tokens != 0 && tokens <= kMaxTokens;
 }
 
-// `sign` is 1 or -1, so the product with it is exact.
-void rotate_half(float* __restrict low, float* __restrict high, const float* __restrict cosines, const float* __restrict sines,
-                 uint32_t pairs, float sign) noexcept {
-  for (uint32_t i = 0; i < pairs; ++i) {
-    const float cosine = cosines[i];
-    const float sine = sign * sines[i];
-    const float a = low[i];
-    const float b = high[i];
-    low[i] = a * cosine - b * sine;
-    high[i] = b * cosine + a * sine;
-  }
-}
-
-void rotate_interleaved(float* __restrict head, const float* __restrict cosines, const float* __restrict sines, uint32_t pairs,
-                        float sign) noexcept {
-  for (uint32_t i = 0; i < pairs; ++i) {
-    const float cosine = cosines[i];
-    const float sine = sign * sines[i];
-    const float a = head[2 * i];
-    const float b = head[2 * i + 1];
-    head[2 * i] = a * cosine - b * sine;
-    head[2 * i + 1] = b * cosine + a * sine;
-  }
-}
-
 }  // namespace
 
 size_t rotary_table_floats(uint32_t rotary_dims, uint32_t tokens) noexcept {
@@ -97,39 +72,11 @@ Status build_rotary_table(const RotaryParameters& parameters, uint32_t start, ui
       double sine;
       double cosine;
       sine_cosine(static_cast<double>(start + token) * frequency, &sine, &cosine);
-      cosines[token * pairs + pair] = static_cast<float>(cosine);
-      sines[token * pairs + pair] = static_cast<float>(sine);
+      cosines[size_t{pair} * tokens + token] = static_cast<float>(cosine);
+      sines[size_t{pair} * tokens + token] = static_cast<float>(sine);
     }
   }
   *table = {cosines, sines, tokens, parameters.rotary_dims, parameters.style};
-  return Status::kOk;
-}
-
-void rotate_rows(float* rows, size_t row_stride_floats, uint32_t tokens, uint32_t heads, uint32_t head_dim, const RotaryTable& table,
-                 bool undo) noexcept {
-  const uint32_t pairs = table.rotary_dims / 2;
-  const float sign = undo ? -1.0f : 1.0f;
-  for (size_t token = 0; token < tokens; ++token) {
-    const float* cosines = table.cosines + token * pairs;
-    const float* sines = table.sines + token * pairs;
-    for (size_t head = 0; head < heads; ++head) {
-      float* dims = rows + token * row_stride_floats + head * head_dim;
-      if (table.style == RotaryStyle::kHalf) {
-        rotate_half(dims, dims + pairs, cosines, sines, pairs, sign);
-      } else {
-        rotate_interleaved(dims, cosines, sines, pairs, sign);
-      }
-    }
-  }
-}
-
-Status rotate_plane(Span<float> plane, uint32_t heads, uint32_t tokens, uint32_t head_dim, const RotaryTable& table, bool undo) noexcept {
-  size_t bytes = 0;
-  if (tokens > table.tokens || table.rotary_dims > head_dim) return Status::kInvalidArgument;
-  if (!checked_bytes({heads, tokens, head_dim, sizeof(float)}, &bytes)) return Status::kInvalidArgument;
-  if (plane.size < bytes / sizeof(float)) return Status::kBufferTooSmall;
-  const size_t head_floats = size_t{tokens} * head_dim;
-  for (size_t head = 0; head < heads; ++head) rotate_rows(plane.data + head * head_floats, head_dim, tokens, 1, head_dim, table, undo);
   return Status::kOk;
 }
 

@@ -1,4 +1,4 @@
-// Undoes and redoes the rotary position embedding (RoPE) of K. Tables and rotations use only + - * / of IEEE double
+// Tables of the rotary position embedding (RoPE; Su et al., 2021) of K, to undo and redo it. They and the rotations use only + - * / of IEEE double
 // and float, no libm and no fused multiply-add, so every machine gets the same bits from the same input.
 #pragma once
 
@@ -19,7 +19,7 @@ struct RotaryParameters {
 /// Up to here cosines and sines are right to a float's last place; up to 131072 they are rounded to the nearest but for rare ties.
 constexpr uint32_t kMaxPosition = 1u << 24;
 
-/// Cosines and sines of `tokens` consecutive positions, [tokens][rotary_dims / 2] each, in memory that the caller owns.
+/// Cosines and sines of `tokens` consecutive positions, [rotary_dims / 2][tokens] each, in memory that the caller owns.
 struct RotaryTable {
   const float* cosines;
   const float* sines;
@@ -36,12 +36,10 @@ size_t rotary_table_floats(uint32_t rotary_dims, uint32_t tokens) noexcept;
 Status build_rotary_table(const RotaryParameters& parameters, uint32_t start, uint32_t tokens, Span<float> memory,
                           RotaryTable* table) noexcept;
 
-/// Rotates in place `tokens` rows of [heads][head_dim] floats, row t at rows + t * row_stride_floats, by the table's position t;
-/// `undo` turns back. Trusts its caller: tokens <= table.tokens and table.rotary_dims <= head_dim.
-void rotate_rows(float* rows, size_t row_stride_floats, uint32_t tokens, uint32_t heads, uint32_t head_dim, const RotaryTable& table,
-                 bool undo) noexcept;
-
-/// Rotates in place a dense plane [heads][tokens][head_dim]; checks every length.
-Status rotate_plane(Span<float> plane, uint32_t heads, uint32_t tokens, uint32_t head_dim, const RotaryTable& table, bool undo) noexcept;
+/// Turns one pair of dims of `tokens` tokens in place: a' = a * cos - b * sin, b' = b * cos + a * sin, with -sin to undo.
+void rotate_pair(float* a, float* b, const float* cosines, const float* sines, size_t tokens, bool undo) noexcept;
+#if defined(KVREEL_AVX2)
+void rotate_pair_avx2(float* a, float* b, const float* cosines, const float* sines, size_t tokens, bool undo) noexcept;
+#endif
 
 }  // namespace kvreel

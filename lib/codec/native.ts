@@ -23,7 +23,7 @@ export const LAYOUT_ORDERS: readonly LayoutOrder[] = [
 ];
 
 /** Coders in the addon's order (coders.h). */
-export const NATIVE_CODERS = ['raw', 'exact'] as const;
+export const NATIVE_CODERS = ['raw', 'exact', 'rans'] as const;
 
 export type NativeCoder = (typeof NATIVE_CODERS)[number];
 
@@ -42,6 +42,15 @@ export interface NativeLayout {
 export interface NativeParameters extends NativeLayout {
   readonly coder: number;
   readonly groupTokens: number;
+  /** Absolute position of the first token. */
+  readonly start: number;
+  /** log2 of the rung's step, in 1/8 octaves. */
+  readonly gainEighths: number;
+  /** 0 where K is not to be un-rotated. */
+  readonly rotaryDims: number;
+  readonly rotaryStyle: number;
+  /** None, one, or one a layer. */
+  readonly thetas: Float64Array;
 }
 
 export interface NativeSelection {

@@ -52,6 +52,7 @@ export interface LookupOptions extends CallOptions {
 export const STORE_DEFAULTS = { ...ENCODE_DEFAULTS, ...DECODE_DEFAULTS, concurrency: 4 } as const;
 
 const STORE_FIELDS = new Set(['namespace', 'connector', 'coder', 'groupTokens', 'verify', 'threads', 'concurrency', 'maxBytes', 'onCorrupt']);
+const PUT_FIELDS = new Set(['tokenIds', 'metadata', 'signal']);
 const FETCH_FIELDS = new Set(['quality', 'into', 'layers', 'tokens', 'signal']);
 
 /** Throws a TypeError or RangeError for the first option of `KvStore` that cannot be; the namespace checks itself. */
@@ -66,6 +67,11 @@ export function checkStoreOptions(options: KvStoreOptions): void {
   expectInteger('threads', options.threads, 0);
   expectInteger('concurrency', options.concurrency, 1);
   expectInteger('maxBytes', options.maxBytes, 1);
+}
+
+/** Throws a TypeError for an option of `put` that is not known; `encode` checks the values. */
+export function checkPutOptions(options: PutTensorOptions): void {
+  refuseUnknown(options, PUT_FIELDS);
 }
 
 /** Throws a TypeError for an option of `fetch` that cannot be. */

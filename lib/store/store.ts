@@ -14,7 +14,7 @@ import type { CallOptions } from './connector.js';
 import { packManifest, unpackManifest, type RunChunk, type RunManifest } from './manifest.js';
 import { chunkKey, hasGeometry, namespaceDigest, runKey } from './namespace.js';
 import { checkPart, planPart, type PlannedPart } from './part.js';
-import { checkFetchOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions } from './store-options.js';
+import { checkFetchOptions, checkPutOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions } from './store-options.js';
 import { openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
 import { canonical, copyTokens } from './token-rows.js';
 
@@ -77,7 +77,10 @@ export class KvStore {
    * geometry, and as `encode` and the connector's `put` do.
    */
   async put(hash: PrefixHash, tensor: KvTensor, options: PutTensorOptions = {}): Promise<void> {
-    await this.#call(() => this.#putChunk({ hash, tensor, ...options }, options));
+    await this.#call(async () => {
+      checkPutOptions(options);
+      return this.#putChunk({ hash, tensor, ...options }, options);
+    });
   }
 
   /** The chunk, or the part of it that the options name: only the sections of that part are read. Undefined is a miss. */
@@ -207,7 +210,7 @@ export class KvStore {
     return this.#buffers.use(this.#largestObject, async (buffer) => {
       const object = await openWhole(place, buffer);
       if (object === undefined) return undefined;
-      this.#note(object.header.lengths.reduce((sum, length) => sum + length, 1 << 16));
+      this.#note(object.objectBytes);
       return this.#decode(object, key, options);
     });
   }

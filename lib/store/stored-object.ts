@@ -16,6 +16,7 @@ export interface ObjectPlace extends CallOptions {
 
 /** An object's header, checked for sense, and the way to its sections. */
 export interface OpenObject {
+  readonly objectBytes: number;
   readonly header: ObjectHeader;
   readonly chunk: ChunkDescription;
   readonly coder: Coder;
@@ -30,7 +31,7 @@ export async function openWhole(place: ObjectPlace, buffer: Uint8Array): Promise
   const { header, sectionStart } = readObject(object);
   const table = sectionTable(header);
   const bytes = object.subarray(sectionStart);
-  return { header, ...checkedChunk(header), sections: (wanted, work) => work(pick(table, wanted), bytes) };
+  return { objectBytes: object.length, header, ...checkedChunk(header), sections: (wanted, work) => work(pick(table, wanted), bytes) };
 }
 
 /** Reads an object's preamble and header, and later the sections that are asked for, each by range. Undefined if there is none. */
@@ -45,6 +46,7 @@ export async function openByRange(place: ObjectPlace, pool: BufferPool): Promise
   const table = sectionTable(header);
   const sectionStart = PREAMBLE_BYTES + preamble.headerBytes;
   return {
+    objectBytes: preamble.objectBytes,
     header,
     ...checked,
     async sections(wanted, work) {

@@ -4,6 +4,8 @@ import { toNativeLayout } from '../layout.js';
 import type { KvLayout } from '../../types.js';
 import type { ChunkDescription, ChunkErrors, Coder } from './coder.js';
 
+const FLOATS: ReadonlySet<string> = new Set(['bf16', 'f16', 'f32']);
+
 /** A coder of the addon by its name there; `own` is what only this coder knows. */
 export function nativeCoder(name: NativeCoder, own: Pick<Coder, 'refuses' | 'sectionCount' | 'sectionsOf'>): Coder {
   return {
@@ -20,8 +22,26 @@ export function nativeCoder(name: NativeCoder, own: Pick<Coder, 'refuses' | 'sec
   };
 }
 
+/** Why a chunk cannot be quantised; undefined if it can. */
+export function refuseToQuantise(chunk: ChunkDescription): string | undefined {
+  if (chunk.rung.gainEighths === undefined) return 'it quantises; ask for a rung from q7 to q2, or for another coder';
+  if (chunk.layout.order === 'bytes') return 'the layout is not known, and bytes that are not understood are only ever kept exact';
+  if (!FLOATS.has(chunk.layout.dtype)) return `elements of type ${chunk.layout.dtype} have too few bits to gain by quantising; use exact`;
+  return undefined;
+}
+
 function parametersOf(name: NativeCoder, chunk: ChunkDescription): NativeParameters {
-  return { ...layoutOf(chunk.layout), coder: NATIVE_CODERS.indexOf(name), groupTokens: chunk.groupTokens };
+  const { rope } = chunk.layout;
+  return {
+    ...layoutOf(chunk.layout),
+    coder: NATIVE_CODERS.indexOf(name),
+    groupTokens: chunk.groupTokens,
+    start: chunk.start,
+    gainEighths: chunk.rung.gainEighths ?? 0,
+    rotaryDims: rope === undefined ? 0 : (rope.rotaryDims ?? chunk.layout.headDim),
+    rotaryStyle: rope?.style === 'interleaved' ? 1 : 0,
+    thetas: Float64Array.from(rope === undefined ? [] : typeof rope.theta === 'number' ? [rope.theta] : rope.theta),
+  };
 }
 
 // Bytes that nobody understands are coded as one plane of rows.

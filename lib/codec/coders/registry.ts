@@ -1,9 +1,10 @@
 import type { ChunkDescription, Coder } from './coder.js';
 import { exact } from './exact.js';
+import { rans } from './rans.js';
 import { raw } from './raw.js';
 import { zstd } from './zstd.js';
 
-const CODERS: readonly Coder[] = [raw, exact, zstd];
+const CODERS: readonly Coder[] = [raw, exact, rans, zstd];
 
 /** Names that the `coder` option takes, without `auto`. */
 export const CODER_NAMES: readonly string[] = CODERS.map((coder) => coder.name);
@@ -15,6 +16,5 @@ export function coderNamed(name: string): Coder | undefined {
 
 /** What `auto` stands for: the smallest coder that needs no special hardware to be read. */
 export function defaultCoder(chunk: ChunkDescription): Coder {
-  const refusal = exact.refuses(chunk);
-  return refusal === undefined ? exact : raw;
+  return chunk.rung.name === 'exact' ? exact : rans;
 }

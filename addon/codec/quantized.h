@@ -1,0 +1,113 @@
+// Quantised planes: the one set of small integers that the coders `rans` and `hevc` carry.
+//
+// K is un-rotated first where its RoPE parameters are known: without the rotation a channel's values have one mean and one scale.
+// Then, for channel c and token t of a plane,
+//
+//     value = mean[c] * step[c] + q * step[c] * tau[t]
+//
+// with integers mean and q, and steps that are powers of 2^(1/8), so that both ends compute the same floats:
+//  - scale[c], in quarter octaves, is the channel's spread; code[t], in half octaves, the token's norm against the median token's.
+//  - V: the step is the same for all channels of a layer and grows with the token's norm: its error is read relative to the token.
+//  - K: the step shrinks with the token's norm (attention looks hardest at large keys), falls slowly with the channel's spread, and is
+//    coarser for the channels that RoPE turns fastest. It is absolute, not relative to the layer: softmax sees absolute errors.
+//  - The first token of a sequence is an attention sink, whose error the model feels far more than any other's: it is kept exact.
+// The constants were fitted on two small models; docs/codecs.md has the measurements.
+#pragma once
+
+#include "chunk.h"
+#include "rans.h"
+#include "rotary.h"
+#include "row_sink.h"
+
+namespace kvreel {
+
+// What is chosen for a chunk before it is looked at.
+struct QuantizedParameters {
+  int32_t gain_eighths;  // log2 of the rung's step, in 1/8 octaves
+  uint32_t start;        // absolute position of the first token
+  uint32_t rotary_dims;  // 0 where K is not to be un-rotated
+  RotaryStyle rotary_style;
+  Span<const double> thetas;  // none, one, or one a layer
+};
+
+constexpr int32_t kTokenCodeMin = -8, kTokenCodeMax = 7;  // half octaves
+constexpr int32_t kClassMin = -12;                        // quarter octaves of spread / step; below it nearly every q is 0
+
+// Low bits of wide channels travel raw beside the coder, so that what it sees has a spread of at most 2^(class_cap / 4).
+constexpr int32_t kClassCapRans = 12, kClassCapHevc = 4;
+
+// Which tokens of a chunk are kept exact: the first of a sequence.
+constexpr uint32_t exact_tokens(const QuantizedParameters& parameters) noexcept { return parameters.start == 0 ? 1 : 0; }
+
+constexpr uint32_t kQuantizedTables = uint32_t(kClassCapRans - kClassMin) + 1;
+
+// The side information of a chunk; goes into the header.
+struct QuantizedModel {
+  Buffer<int16_t> base_step;   // [layer][plane], 1/8 octaves
+  Buffer<int8_t> scale;        // [layer][row]
+  Buffer<int32_t> mean;        // [layer][row]
+  Buffer<int8_t> token_code;   // [layer][plane][token]
+  Buffer<RansFrequencies> tables;  // kQuantizedTables, or none
+
+  Status resize(const KvShape& shape, bool with_tables) noexcept;
+  static size_t bound(const KvShape& shape) noexcept;
+  Status write(Bytes out, size_t* written) const noexcept;
+  Status read(ConstBytes in, const KvShape& shape, bool with_tables) noexcept;
+};
+
+// What one channel's arithmetic needs.
+struct QuantizedRow {
+  float offset;         // mean * step
+  float step;           // of a token of code 0
+  float inverse_step;
+  uint8_t first_table;  // class - kClassMin of a token of code 0, at most 255
+  uint8_t last_table;   // never 0 for K, whose tables move with the token; 0 for V
+  int8_t low_bits;      // of a token of code 0; a token of K has low_bits + code, if that is more than 0
+};
+
+// Rows of a layer; `rows` holds one entry a channel. A model from outside cannot make this fail, only make nonsense.
+void quantized_rows(const QuantizedModel& model, const KvShape& shape, const QuantizedParameters& parameters, int32_t class_cap, uint32_t layer,
+                    QuantizedRow* rows) noexcept;
+
+// Whether a row belongs to K; MLA's one plane counts as V.
+constexpr bool row_is_key(const KvShape& shape, size_t row) noexcept { return shape.planes == 2 && row < size_t(shape.kv_heads) * shape.head_dim; }
+
+// RoPE tables with the tokens innermost, as rows want them: one for each different theta.
+class RowRotation {
+ public:
+  Status build(const QuantizedParameters& parameters, uint32_t layers, uint32_t tokens) noexcept;
+  // Turns K's rows [channel * stride + token] of a layer back (undo) or forth; `token_begin` is the place of column 0 in the chunk.
+  void apply(const KvShape& shape, uint32_t layer, float* rows, size_t stride, size_t token_begin, size_t tokens, bool undo) const noexcept;
+
+ private:
+  QuantizedParameters parameters_{};
+  uint32_t tokens_ = 0;
+  Buffer<uint32_t> table_of_layer_;
+  Buffer<float> memory_;
+  Buffer<RotaryTable> tables_;
+};
+
+// Describes one layer: fills its part of the model. `rows` are the layer's elements as floats, K un-rotated. Returns kUnsupported where an
+// element is not finite. `scratch` holds 4 * tokens floats.
+Status describe_quantized_layer(const float* rows, const KvShape& shape, const QuantizedParameters& parameters, uint32_t layer, float* scratch,
+                                QuantizedModel* model) noexcept;
+
+// tau of each token for K (to the power -1) and V (+1), and the inverses: four arrays of `count`, of tokens from `token_begin`.
+void token_factors(const QuantizedModel& model, const KvShape& shape, uint32_t layer, size_t token_begin, size_t count, float* factors) noexcept;
+
+// ---- Loops over one row of tokens, each with a twin for AVX2 that gives the same results.
+
+void row_to_floats(const uint16_t* upper, const uint16_t* lower, size_t tokens, ElementType type, float* out) noexcept;
+void floats_to_row(const float* values, size_t tokens, ElementType type, uint16_t* upper, uint16_t* lower) noexcept;
+// q = round((value - offset) * inverse_step * inverse_tau), halves to even, clamped to 16 bits.
+void quantize_row(const float* values, size_t tokens, const QuantizedRow& row, const float* inverse_tau, int16_t* q) noexcept;
+void dequantize_row(const int16_t* q, size_t tokens, const QuantizedRow& row, const float* tau, float* values) noexcept;
+
+#if defined(KVREEL_AVX2)
+void row_to_floats_avx2(const uint16_t* upper, const uint16_t* lower, size_t tokens, ElementType type, float* out) noexcept;
+void floats_to_row_avx2(const float* values, size_t tokens, ElementType type, uint16_t* upper, uint16_t* lower) noexcept;
+void quantize_row_avx2(const float* values, size_t tokens, const QuantizedRow& row, const float* inverse_tau, int16_t* q) noexcept;
+void dequantize_row_avx2(const int16_t* q, size_t tokens, const QuantizedRow& row, const float* tau, float* values) noexcept;
+#endif
+
+}  // namespace kvreel

@@ -1,0 +1,245 @@
+#include "quantized_group.h"
+
+#include <cstring>
+
+#include "little_endian.h"
+#include "quantized_kernels.h"
+
+namespace kvreel {
+namespace {
+
+size_t quads(size_t tokens) noexcept { return (tokens + 3) / 4; }
+
+// Tokens of a group that are kept exact: always its leading ones.
+size_t exact_in_group(const GroupContext& context, size_t token_begin, size_t tokens) noexcept {
+  const size_t exact = exact_tokens(context.parameters);
+  if (token_begin >= exact) return 0;
+  return exact - token_begin < tokens ? exact - token_begin : tokens;
+}
+
+void pack_low(const int16_t* q, size_t tokens, const LowBits::Level& level, uint8_t* out, size_t* bit) noexcept {
+#if defined(KVREEL_AVX2)
+  if (tokens % 4 == 0 && cpu_has_avx2()) return pack_low_row_bmi2(q, tokens, level, out, bit);
+#endif
+  pack_low_row(q, tokens, level, out, bit);
+}
+
+void unpack_low(const uint8_t* in, size_t tokens, const LowBits::Level& level, uint16_t* out, size_t* bit) noexcept {
+#if defined(KVREEL_AVX2)
+  if (tokens % 4 == 0 && cpu_has_avx2()) return unpack_low_row_bmi2(in, tokens, level, out, bit);
+#endif
+  unpack_low_row(in, tokens, level, out, bit);
+}
+
+}  // namespace
+
+Status LowBits::resize(size_t tokens) noexcept {
+  const Status status = masks_.resize(2 * size_t(kLevels) * quads(tokens));
+  return status == Status::kOk ? factors_.resize(6 * size_t(kLevels) * tokens) : status;
+}
+
+void LowBits::prepare(const QuantizedModel& model, const KvShape& shape, uint32_t layer, size_t token_begin, size_t tokens) noexcept {
+  tokens_ = tokens;
+  const int8_t* key_codes = model.token_code.data() + size_t(layer) * shape.planes * shape.tokens + token_begin;
+  uint64_t* masks = masks_.data();
+  uint16_t* factors = factors_.data();
+  for (int is_key = 0; is_key < 2; is_key++) {
+    for (int32_t l = 0; l < kLevels; l++, masks += quads(tokens), factors += 3 * tokens) {
+      Level& level = levels_[is_key][l];
+      level = {masks, factors, factors + tokens, factors + 2 * tokens, 0};
+      std::memset(masks, 0, quads(tokens) * sizeof(uint64_t));
+      for (size_t t = 0; t < tokens; t++) {
+        const int32_t wanted = kLowest + l + (is_key ? key_codes[t] : 0);
+        const uint32_t bits = uint32_t(wanted < 0 ? 0 : wanted < kMost ? wanted : kMost);
+        masks[t / 4] |= ((uint64_t(1) << bits) - 1) << (16 * (t % 4));
+        factors[t] = uint16_t(1u << bits);
+        factors[tokens + t] = uint16_t((1u << bits) >> 1);
+        factors[2 * tokens + t] = uint16_t(bits);
+        level.bits += bits;
+      }
+    }
+  }
+}
+
+const LowBits::Level* LowBits::level(const QuantizedRow& row, bool is_key) const noexcept {
+  if (row.low_bits < kLowest) return nullptr;
+  const Level& level = levels_[is_key][(row.low_bits < kHighest ? row.low_bits : kHighest) - kLowest];
+  return level.bits == 0 ? nullptr : &level;
+}
+
+Status GroupScratch::resize(const KvShape& shape, size_t tokens) noexcept {
+  const size_t values = layer_rows(shape) * tokens;
+  if (low_bits.resize(tokens) != Status::kOk || q.resize(values) != Status::kOk || floats.resize(values) != Status::kOk ||
+      factors.resize(4 * tokens) != Status::kOk || upper.resize(values) != Status::kOk || lower.resize(values) != Status::kOk ||
+      side.resize(side_bound(shape, tokens) + 16) != Status::kOk) {
+    return Status::kOutOfMemory;
+  }
+  return Status::kOk;
+}
+
+size_t side_bound(const KvShape& shape, size_t tokens) noexcept {
+  const size_t values = layer_rows(shape) * tokens;
+  return 2 * values + 2 * values + layer_rows(shape) * element_bytes(shape.type) + 8;
+}
+
+size_t side_bytes(const GroupContext& context, const LowBits& low_bits, size_t token_begin, size_t tokens) noexcept {
+  size_t bits = 0;
+  for (size_t r = 0; r < layer_rows(context.shape); r++) {
+    const LowBits::Level* level = low_bits.level(context.rows[r], row_is_key(context.shape, r));
+    if (level != nullptr) bits += level->bits;
+  }
+  return (bits + 7) / 8 + exact_in_group(context, token_begin, tokens) * layer_rows(context.shape) * element_bytes(context.shape.type);
+}
+
+size_t group_symbols(const GroupContext& context, const LowBits& low_bits, const int16_t* q, size_t q_stride, size_t tokens, uint8_t* symbols,
+                     size_t stride) noexcept {
+  size_t escapes = 0;
+  for (size_t r = 0; r < layer_rows(context.shape); r++) {
+    const int16_t* row = q + r * q_stride;
+    uint8_t* out = symbols + r * stride;
+    const LowBits::Level* level = low_bits.level(context.rows[r], row_is_key(context.shape, r));
+    for (size_t t = 0; t < tokens; t++) {
+      int32_t high = row[t];
+      if (level != nullptr) high = (high + level->half[t]) >> level->width[t];
+      const bool fits = high >= 1 - kSymbolZero && high < kSymbolZero;
+      out[t] = fits ? uint8_t(high + kSymbolZero) : kSymbolEscape;
+      escapes += !fits;
+    }
+  }
+  return escapes;
+}
+
+size_t write_side(const GroupContext& context, const LowBits& low_bits, const int16_t* q, const uint16_t* upper, const uint16_t* lower, size_t q_stride,
+                  const uint8_t* symbols, size_t stride, size_t token_begin, size_t tokens, uint8_t* out) noexcept {
+  const size_t count = layer_rows(context.shape);
+  size_t bit = 0;
+  for (size_t r = 0; r < count; r++) {
+    const LowBits::Level* level = low_bits.level(context.rows[r], row_is_key(context.shape, r));
+    if (level != nullptr) pack_low(q + r * q_stride, tokens, *level, out, &bit);
+  }
+  uint8_t* p = out + (bit + 7) / 8;
+  for (size_t r = 0; r < count; r++) {
+    const uint8_t* row = symbols + r * stride;
+    if (std::memchr(row, kSymbolEscape, tokens) == nullptr) continue;
+    for (size_t t = 0; t < tokens; t++) {
+      if (row[t] != kSymbolEscape) continue;
+      store_u16(p, uint16_t(q[r * q_stride + t]));
+      p += 2;
+    }
+  }
+  const size_t exact = exact_in_group(context, token_begin, tokens);
+  const bool wide = element_bytes(context.shape.type) == 4;
+  for (size_t r = 0; r < count; r++) {
+    for (size_t t = 0; t < exact; t++) {
+      if (wide) {
+        store_u16(p, lower[r * q_stride + t]);
+        p += 2;
+      }
+      store_u16(p, upper[r * q_stride + t]);
+      p += 2;
+    }
+  }
+  return size_t(p - out);
+}
+
+Status restore_group(const GroupContext& context, const uint8_t* symbols, size_t stride, ConstBytes side, size_t token_begin, size_t tokens,
+                     GroupScratch* scratch, RowSink* sink, uint32_t sink_layer, size_t sink_token, uint32_t worker) noexcept {
+  const KvShape& shape = context.shape;
+  const QuantizedKernels kernels = quantized_kernels();
+  const size_t count = layer_rows(shape);
+  const size_t exact = exact_in_group(context, token_begin, tokens), exact_bytes = exact * count * element_bytes(shape.type);
+  size_t low_bits_end = side_bytes(context, scratch->low_bits, token_begin, tokens) - exact_bytes;
+  if (side.size < low_bits_end + exact_bytes) return Status::kCorrupt;
+  ConstBytes escapes = side.sub(low_bits_end, side.size - low_bits_end - exact_bytes);
+  ConstBytes kept = side.from(side.size - exact_bytes);
+  const bool any_escape = escapes.size > 0;
+  token_factors(context.model, shape, context.layer, token_begin, tokens, scratch->factors.data());
+  const float* const tau[2] = {scratch->factors.data() + 2 * tokens, scratch->factors.data()};  // [is_key]
+
+  size_t bit = 0;
+  for (size_t r = 0; r < count; r++) {
+    const bool is_key = row_is_key(shape, r);
+    const uint8_t* row = symbols + r * stride;
+    int16_t* q = scratch->q.data() + r * tokens;
+    const LowBits::Level* level = scratch->low_bits.level(context.rows[r], is_key);
+    if (level == nullptr) {
+      for (size_t t = 0; t < tokens; t++) q[t] = int16_t(row[t] - kSymbolZero);
+    } else {
+      uint16_t* low = scratch->upper.data() + r * tokens;
+      unpack_low(side.data, tokens, *level, low, &bit);
+      for (size_t t = 0; t < tokens; t++) {
+        q[t] = int16_t(uint16_t(uint16_t(row[t] - kSymbolZero) * level->factor[t] + low[t] - level->half[t]));
+      }
+    }
+    if (any_escape && std::memchr(row, kSymbolEscape, tokens) != nullptr) {
+      for (size_t t = 0; t < tokens; t++) {
+        if (row[t] != kSymbolEscape) continue;
+        if (escapes.size < 2) return Status::kCorrupt;
+        q[t] = int16_t(load_u16(escapes.data));
+        escapes = escapes.from(2);
+      }
+    }
+    kernels.dequantize(q, tokens, context.rows[r], tau[is_key], scratch->floats.data() + r * tokens);
+  }
+  if (escapes.size != 0) return Status::kCorrupt;
+  context.rotation.apply(shape, context.layer, scratch->floats.data(), tokens, token_begin, tokens, false);
+  const bool wide = element_bytes(shape.type) == 4;
+  for (size_t r = 0; r < count; r++) {
+    uint16_t* upper = scratch->upper.data() + r * tokens;
+    uint16_t* lower = scratch->lower.data() + r * tokens;
+    kernels.from_floats(scratch->floats.data() + r * tokens, tokens, shape.type, upper, lower);
+    for (size_t t = 0; t < exact; t++) {
+      if (wide) {
+        lower[t] = load_u16(kept.data);
+        kept = kept.from(2);
+      }
+      upper[t] = load_u16(kept.data);
+      kept = kept.from(2);
+    }
+  }
+  return sink->put(scratch->upper.data(), scratch->lower.data(), sink_layer, sink_token, tokens, worker);
+}
+
+void load_floats(const GroupContext& context, const uint16_t* upper, const uint16_t* lower, size_t token_begin, size_t tokens, float* floats) noexcept {
+  const QuantizedKernels kernels = quantized_kernels();
+  for (size_t r = 0; r < layer_rows(context.shape); r++) {
+    kernels.to_floats(upper + r * tokens, lower + r * tokens, tokens, context.shape.type, floats + r * tokens);
+  }
+  context.rotation.apply(context.shape, context.layer, floats, tokens, token_begin, tokens, true);
+}
+
+void quantize_rows(const GroupContext& context, const float* floats, size_t token_begin, size_t tokens, float* factors, int16_t* q) noexcept {
+  const QuantizedKernels kernels = quantized_kernels();
+  token_factors(context.model, context.shape, context.layer, token_begin, tokens, factors);
+  const float* const inverse_tau[2] = {factors + 3 * tokens, factors + tokens};  // [is_key]
+  const size_t exact = exact_in_group(context, token_begin, tokens);
+  for (size_t r = 0; r < layer_rows(context.shape); r++) {
+    int16_t* row = q + r * tokens;
+    kernels.quantize(floats + r * tokens, tokens, context.rows[r], inverse_tau[row_is_key(context.shape, r)], row);
+    for (size_t t = 0; t < exact; t++) row[t] = 0;
+  }
+}
+
+void pack_low_row(const int16_t* q, size_t tokens, const LowBits::Level& level, uint8_t* out, size_t* bit) noexcept {
+  for (size_t t = 0; t < tokens; t++) {
+    const uint32_t bits = level.width[t];
+    const uint32_t low = uint32_t(q[t] + level.half[t]) & (level.factor[t] - 1u);
+    for (uint32_t b = 0; b < bits; b++, ++*bit) {
+      uint8_t& byte = out[*bit / 8];
+      if (*bit % 8 == 0) byte = 0;
+      byte = uint8_t(byte | (low >> b & 1) << (*bit % 8));
+    }
+  }
+}
+
+void unpack_low_row(const uint8_t* in, size_t tokens, const LowBits::Level& level, uint16_t* out, size_t* bit) noexcept {
+  for (size_t t = 0; t < tokens; t++) {
+    const uint32_t bits = level.width[t];
+    const uint8_t* p = in + *bit / 8;
+    const uint32_t word = uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16;
+    out[t] = uint16_t(word >> (*bit % 8) & (level.factor[t] - 1u));
+    *bit += bits;
+  }
+}
+
+}  // namespace kvreel
