@@ -23,8 +23,8 @@
       "conditions": [
         ["target_arch=='x64'", {
           "sources": ["<@(avx2_sources)"],
-          "cflags_cc": ["-mavx2", "-mbmi2"],
-          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "-mavx2", "-mbmi2"]},
+          "cflags_cc": ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "-mavx2", "-mbmi", "-mbmi2", "-mlzcnt"]},
         }, {"type": "none"}],
       ],
     },

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 
 const wantAvx2 = process.argv[2] === 'avx2';
 const sources = readdirSync('addon/codec', { recursive: true })
-  .filter((name) => !name.startsWith('hevc') && name.endsWith('.cc') && name.endsWith('_avx2.cc') === wantAvx2)
+  .filter((name) => name.endsWith('.cc') && name.endsWith('_avx2.cc') === wantAvx2)
   .map((name) => `addon/codec/${name}`)
   .sort();
 console.log(sources.join('\n'));

@@ -12,18 +12,22 @@ export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 export function setUp() {
   if (Number(process.versions.node.split('.')[0]) < 20) stop(`kvreel needs Node 20 or newer; this is ${process.version}.`);
   if (!packagesAreInstalled()) step('Installing npm packages', 'npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
-  buildWhereStale({
-    name: 'addon',
-    output: 'build/Release/kvreel.node',
-    sources: ['addon', 'binding.gyp', 'scripts/build-addon.mjs', 'scripts/codec-sources.mjs', 'node_modules/node-addon-api/package.json'],
-    title: 'Building the addon (a minute or two)',
-  });
-  buildWhereStale({
-    name: 'lib',
-    output: 'dist/lib/index.js',
-    sources: ['lib', 'connectors', 'package.json', 'tsconfig.json', 'tsup.config.ts', 'node_modules/tsup/package.json'],
-    title: 'Building the library',
-  });
+  const addon = ['addon', 'binding.gyp', 'scripts/build-addon.mjs', 'scripts/codec-sources.mjs', 'node_modules/node-addon-api/package.json'];
+  whereStale({ output: 'build/Release/kvreel.node', sources: addon }, () => step('Building the addon (a minute or two)', 'npm', ['run', '--silent', 'build:addon']));
+  const library = ['lib', 'connectors', 'package.json', 'tsconfig.json', 'tsup.config.ts', 'node_modules/tsup/package.json'];
+  whereStale({ output: 'dist/lib/index.js', sources: library }, () => step('Building the library', 'npm', ['run', '--silent', 'build:lib']));
+}
+
+/** Calls `build` unless `output` was made from the very same sources on this platform. `build` throws or ends the process if it fails. */
+export function whereStale({ output, sources }, build) {
+  const stamp = join(ROOT, '.cache', `${output.replaceAll('/', '-')}.sha256`);
+  const digest = digestOf(sources);
+  const isFresh = existsSync(join(ROOT, output)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest;
+  if (isFresh) return;
+  rmSync(stamp, { force: true });
+  build();
+  mkdirSync(dirname(stamp), { recursive: true });
+  writeFileSync(stamp, digest);
 }
 
 /** Runs a command in the root of the checkout and shows what it prints; ends the process if it fails. */
@@ -49,17 +53,6 @@ function packagesAreInstalled() {
   return Object.entries(wanted).every(
     ([path, { version, optional }]) => path === '' || (installed[path] ? installed[path].version === version && existsSync(join(ROOT, path)) : optional),
   );
-}
-
-function buildWhereStale({ name, output, sources, title }) {
-  const stamp = join(ROOT, '.cache', `${name}.sha256`);
-  const digest = digestOf(sources);
-  const isFresh = existsSync(join(ROOT, output)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest;
-  if (isFresh) return;
-  rmSync(stamp, { force: true });
-  step(title, 'npm', ['run', '--silent', `build:${name}`]);
-  mkdirSync(dirname(stamp), { recursive: true });
-  writeFileSync(stamp, digest);
 }
 
 /** Digest of all files under `paths`, of their names, and of the platform that is built for. */

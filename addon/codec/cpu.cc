@@ -11,7 +11,7 @@ std::atomic<bool> forced_scalar{false};
 
 bool cpu_has_avx2() noexcept {
 #if defined(KVREEL_AVX2)
-  static const bool supported = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && !__builtin_cpu_is("znver1") &&
+  static const bool supported = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && !__builtin_cpu_is("znver1") &&
                                 !__builtin_cpu_is("znver2");
   return supported && !forced_scalar.load(std::memory_order_relaxed);
 #else

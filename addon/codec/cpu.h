@@ -3,7 +3,7 @@
 
 namespace kvreel {
 
-// True where the *_avx2.cc files may run: AVX2 and BMI2, on processors whose pdep and pext are not microcoded.
+// True where the *_avx2.cc files may run: AVX2, BMI and LZCNT (every processor with BMI2 has it), on processors whose pdep and pext are not microcoded.
 bool cpu_has_avx2() noexcept;
 
 // For tests and benchmarks: makes cpu_has_avx2() answer false until called with false again.

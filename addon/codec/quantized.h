@@ -95,19 +95,23 @@ Status describe_quantized_layer(const float* rows, const KvShape& shape, const Q
 // tau of each token for K (to the power -1) and V (+1), and the inverses: four arrays of `count`, of tokens from `token_begin`.
 void token_factors(const QuantizedModel& model, const KvShape& shape, uint32_t layer, size_t token_begin, size_t count, float* factors) noexcept;
 
-// ---- Loops over one row of tokens, each with a twin for AVX2 that gives the same results.
+// ---- Loops, each with a twin for AVX2 that gives the same results.
 
-void row_to_floats(const uint16_t* upper, const uint16_t* lower, size_t tokens, ElementType type, float* out) noexcept;
-void floats_to_row(const float* values, size_t tokens, ElementType type, uint16_t* upper, uint16_t* lower) noexcept;
-// q = round((value - offset) * inverse_step * inverse_tau), halves to even, clamped to 16 bits.
-void quantize_row(const float* values, size_t tokens, const QuantizedRow& row, const float* inverse_tau, int16_t* q) noexcept;
-void dequantize_row(const int16_t* q, size_t tokens, const QuantizedRow& row, const float* tau, float* values) noexcept;
+void elements_to_floats(const uint16_t* upper, const uint16_t* lower, size_t count, ElementType type, float* out) noexcept;
+void floats_to_elements(const float* values, size_t count, ElementType type, uint16_t* upper, uint16_t* lower) noexcept;
+// `count` rows of `tokens`: q = round((value - offset) * inverse_step * inverse_tau), halves to even, clamped to 16 bits.
+void quantize_rows(const float* values, size_t count, size_t tokens, const QuantizedRow* rows, const float* inverse_tau, int16_t* q) noexcept;
+// value = offset + q * step * tau
+void dequantize_rows(const int16_t* q, size_t count, size_t tokens, const QuantizedRow* rows, const float* tau, float* values) noexcept;
+// q = symbol - 128
+void symbols_to_integers(const uint8_t* symbols, size_t count, int16_t* q) noexcept;
 
 #if defined(KVREEL_AVX2)
-void row_to_floats_avx2(const uint16_t* upper, const uint16_t* lower, size_t tokens, ElementType type, float* out) noexcept;
-void floats_to_row_avx2(const float* values, size_t tokens, ElementType type, uint16_t* upper, uint16_t* lower) noexcept;
-void quantize_row_avx2(const float* values, size_t tokens, const QuantizedRow& row, const float* inverse_tau, int16_t* q) noexcept;
-void dequantize_row_avx2(const int16_t* q, size_t tokens, const QuantizedRow& row, const float* tau, float* values) noexcept;
+void elements_to_floats_avx2(const uint16_t* upper, const uint16_t* lower, size_t count, ElementType type, float* out) noexcept;
+void floats_to_elements_avx2(const float* values, size_t count, ElementType type, uint16_t* upper, uint16_t* lower) noexcept;
+void quantize_rows_avx2(const float* values, size_t count, size_t tokens, const QuantizedRow* rows, const float* inverse_tau, int16_t* q) noexcept;
+void dequantize_rows_avx2(const int16_t* q, size_t count, size_t tokens, const QuantizedRow* rows, const float* tau, float* values) noexcept;
+void symbols_to_integers_avx2(const uint8_t* symbols, size_t count, int16_t* q) noexcept;
 #endif
 
 }  // namespace kvreel

@@ -31,6 +31,37 @@ void unpack_low(const uint8_t* in, size_t tokens, const LowBits::Level& level, u
   unpack_low_row(in, tokens, level, out, bit);
 }
 
+// Adds to scratch->q what lies beside the symbols: low bits and escapes. `kept` is set to the bytes of the exact tokens.
+bool add_side(const GroupContext& context, const uint8_t* symbols, ConstBytes side, size_t token_begin, size_t tokens, GroupScratch* scratch,
+              ConstBytes* kept) noexcept {
+  const size_t count = layer_rows(context.shape);
+  const size_t exact_bytes = exact_in_group(context, token_begin, tokens) * count * element_bytes(context.shape.type);
+  const size_t fixed = side_bytes(context, scratch->low_bits, token_begin, tokens);
+  if (side.size < fixed) return false;
+  ConstBytes escapes = side.sub(fixed - exact_bytes, side.size - fixed);
+  *kept = side.from(side.size - exact_bytes);
+  if (fixed == exact_bytes && escapes.size == 0) return true;
+  uint16_t* const low = scratch->upper.data();
+  size_t bit = 0;
+  for (size_t r = 0; r < count; r++) {
+    const uint8_t* row = symbols + r * tokens;
+    int16_t* const q = scratch->q.data() + r * tokens;
+    const LowBits::Level* level = scratch->low_bits.level(context.rows[r], row_is_key(context.shape, r));
+    if (level != nullptr) {
+      unpack_low(side.data, tokens, *level, low, &bit);
+      for (size_t t = 0; t < tokens; t++) q[t] = int16_t(uint16_t(uint16_t(q[t]) * level->factor[t] + low[t] - level->half[t]));
+    }
+    if (escapes.size == 0 || std::memchr(row, kSymbolEscape, tokens) == nullptr) continue;
+    for (size_t t = 0; t < tokens; t++) {
+      if (row[t] != kSymbolEscape) continue;
+      if (escapes.size < 2) return false;
+      q[t] = int16_t(load_u16(escapes.data));
+      escapes = escapes.from(2);
+    }
+  }
+  return escapes.size == 0;
+}
+
 }  // namespace
 
 Status LowBits::resize(size_t tokens) noexcept {
@@ -40,31 +71,39 @@ Status LowBits::resize(size_t tokens) noexcept {
 
 void LowBits::prepare(const QuantizedModel& model, const KvShape& shape, uint32_t layer, size_t token_begin, size_t tokens) noexcept {
   tokens_ = tokens;
-  const int8_t* key_codes = model.token_code.data() + size_t(layer) * shape.planes * shape.tokens + token_begin;
-  uint64_t* masks = masks_.data();
-  uint16_t* factors = factors_.data();
-  for (int is_key = 0; is_key < 2; is_key++) {
-    for (int32_t l = 0; l < kLevels; l++, masks += quads(tokens), factors += 3 * tokens) {
-      Level& level = levels_[is_key][l];
-      level = {masks, factors, factors + tokens, factors + 2 * tokens, 0};
-      std::memset(masks, 0, quads(tokens) * sizeof(uint64_t));
-      for (size_t t = 0; t < tokens; t++) {
-        const int32_t wanted = kLowest + l + (is_key ? key_codes[t] : 0);
-        const uint32_t bits = uint32_t(wanted < 0 ? 0 : wanted < kMost ? wanted : kMost);
-        masks[t / 4] |= ((uint64_t(1) << bits) - 1) << (16 * (t % 4));
-        factors[t] = uint16_t(1u << bits);
-        factors[tokens + t] = uint16_t((1u << bits) >> 1);
-        factors[2 * tokens + t] = uint16_t(bits);
-        level.bits += bits;
-      }
-    }
+  key_codes_ = model.token_code.data() + size_t(layer) * shape.planes * shape.tokens + token_begin;
+  largest_code_ = kTokenCodeMin;
+  for (size_t t = 0; t < tokens; t++) largest_code_ = key_codes_[t] > largest_code_ ? key_codes_[t] : largest_code_;
+  for (auto& levels : levels_) {
+    for (Level& level : levels) level.masks = nullptr;
   }
 }
 
-const LowBits::Level* LowBits::level(const QuantizedRow& row, bool is_key) const noexcept {
-  if (row.low_bits < kLowest) return nullptr;
-  const Level& level = levels_[is_key][(row.low_bits < kHighest ? row.low_bits : kHighest) - kLowest];
-  return level.bits == 0 ? nullptr : &level;
+const LowBits::Level* LowBits::level(const QuantizedRow& row, bool is_key) noexcept {
+  if (row.low_bits + (is_key ? largest_code_ : 0) <= 0) return nullptr;
+  const int32_t low_bits = row.low_bits < kHighest ? row.low_bits : kHighest;
+  Level& level = levels_[is_key][low_bits - kLowest];
+  if (level.masks == nullptr) work_out(&level, low_bits, is_key);
+  return &level;
+}
+
+void LowBits::work_out(Level* level, int32_t low_bits, bool is_key) noexcept {
+  const size_t index = size_t(is_key) * kLevels + size_t(low_bits - kLowest);
+  uint64_t* const masks = masks_.data() + index * quads(tokens_);
+  uint16_t* const factor = factors_.data() + index * 3 * tokens_;
+  uint16_t* const half = factor + tokens_;
+  uint16_t* const width = half + tokens_;
+  *level = {masks, factor, half, width, 0};
+  std::memset(masks, 0, quads(tokens_) * sizeof(uint64_t));
+  for (size_t t = 0; t < tokens_; t++) {
+    const int32_t wanted = low_bits + (is_key ? key_codes_[t] : 0);
+    const uint32_t bits = uint32_t(wanted < 0 ? 0 : wanted < kMost ? wanted : kMost);
+    masks[t / 4] |= ((uint64_t(1) << bits) - 1) << (16 * (t % 4));
+    factor[t] = uint16_t(1u << bits);
+    half[t] = uint16_t((1u << bits) >> 1);
+    width[t] = uint16_t(bits);
+    level->bits += bits;
+  }
 }
 
 Status GroupScratch::resize(const KvShape& shape, size_t tokens) noexcept {
@@ -82,7 +121,7 @@ size_t side_bound(const KvShape& shape, size_t tokens) noexcept {
   return 2 * values + 2 * values + layer_rows(shape) * element_bytes(shape.type) + 8;
 }
 
-size_t side_bytes(const GroupContext& context, const LowBits& low_bits, size_t token_begin, size_t tokens) noexcept {
+size_t side_bytes(const GroupContext& context, LowBits& low_bits, size_t token_begin, size_t tokens) noexcept {
   size_t bits = 0;
   for (size_t r = 0; r < layer_rows(context.shape); r++) {
     const LowBits::Level* level = low_bits.level(context.rows[r], row_is_key(context.shape, r));
@@ -91,7 +130,7 @@ size_t side_bytes(const GroupContext& context, const LowBits& low_bits, size_t t
   return (bits + 7) / 8 + exact_in_group(context, token_begin, tokens) * layer_rows(context.shape) * element_bytes(context.shape.type);
 }
 
-size_t group_symbols(const GroupContext& context, const LowBits& low_bits, const int16_t* q, size_t q_stride, size_t tokens, uint8_t* symbols,
+size_t group_symbols(const GroupContext& context, LowBits& low_bits, const int16_t* q, size_t q_stride, size_t tokens, uint8_t* symbols,
                      size_t stride) noexcept {
   size_t escapes = 0;
   for (size_t r = 0; r < layer_rows(context.shape); r++) {
@@ -109,7 +148,7 @@ size_t group_symbols(const GroupContext& context, const LowBits& low_bits, const
   return escapes;
 }
 
-size_t write_side(const GroupContext& context, const LowBits& low_bits, const int16_t* q, const uint16_t* upper, const uint16_t* lower, size_t q_stride,
+size_t write_side(const GroupContext& context, LowBits& low_bits, const int16_t* q, const uint16_t* upper, const uint16_t* lower, size_t q_stride,
                   const uint8_t* symbols, size_t stride, size_t token_begin, size_t tokens, uint8_t* out) noexcept {
   const size_t count = layer_rows(context.shape);
   size_t bit = 0;
@@ -142,58 +181,32 @@ size_t write_side(const GroupContext& context, const LowBits& low_bits, const in
   return size_t(p - out);
 }
 
-Status restore_group(const GroupContext& context, const uint8_t* symbols, size_t stride, ConstBytes side, size_t token_begin, size_t tokens,
-                     GroupScratch* scratch, RowSink* sink, uint32_t sink_layer, size_t sink_token, uint32_t worker) noexcept {
+Status restore_group(const GroupContext& context, const uint8_t* symbols, ConstBytes side, size_t token_begin, size_t tokens, GroupScratch* scratch,
+                     RowSink* sink, uint32_t sink_layer, size_t sink_token, uint32_t worker) noexcept {
   const KvShape& shape = context.shape;
   const QuantizedKernels kernels = quantized_kernels();
-  const size_t count = layer_rows(shape);
-  const size_t exact = exact_in_group(context, token_begin, tokens), exact_bytes = exact * count * element_bytes(shape.type);
-  size_t low_bits_end = side_bytes(context, scratch->low_bits, token_begin, tokens) - exact_bytes;
-  if (side.size < low_bits_end + exact_bytes) return Status::kCorrupt;
-  ConstBytes escapes = side.sub(low_bits_end, side.size - low_bits_end - exact_bytes);
-  ConstBytes kept = side.from(side.size - exact_bytes);
-  const bool any_escape = escapes.size > 0;
-  token_factors(context.model, shape, context.layer, token_begin, tokens, scratch->factors.data());
-  const float* const tau[2] = {scratch->factors.data() + 2 * tokens, scratch->factors.data()};  // [is_key]
+  const size_t count = layer_rows(shape), key_rows = shape.planes == 2 ? count / 2 : 0;
+  int16_t* const q = scratch->q.data();
+  float* const floats = scratch->floats.data();
+  kernels.to_integers(symbols, count * tokens, q);
+  ConstBytes kept;
+  if (!add_side(context, symbols, side, token_begin, tokens, scratch, &kept)) return Status::kCorrupt;
 
-  size_t bit = 0;
-  for (size_t r = 0; r < count; r++) {
-    const bool is_key = row_is_key(shape, r);
-    const uint8_t* row = symbols + r * stride;
-    int16_t* q = scratch->q.data() + r * tokens;
-    const LowBits::Level* level = scratch->low_bits.level(context.rows[r], is_key);
-    if (level == nullptr) {
-      for (size_t t = 0; t < tokens; t++) q[t] = int16_t(row[t] - kSymbolZero);
-    } else {
-      uint16_t* low = scratch->upper.data() + r * tokens;
-      unpack_low(side.data, tokens, *level, low, &bit);
-      for (size_t t = 0; t < tokens; t++) {
-        q[t] = int16_t(uint16_t(uint16_t(row[t] - kSymbolZero) * level->factor[t] + low[t] - level->half[t]));
-      }
-    }
-    if (any_escape && std::memchr(row, kSymbolEscape, tokens) != nullptr) {
-      for (size_t t = 0; t < tokens; t++) {
-        if (row[t] != kSymbolEscape) continue;
-        if (escapes.size < 2) return Status::kCorrupt;
-        q[t] = int16_t(load_u16(escapes.data));
-        escapes = escapes.from(2);
-      }
-    }
-    kernels.dequantize(q, tokens, context.rows[r], tau[is_key], scratch->floats.data() + r * tokens);
-  }
-  if (escapes.size != 0) return Status::kCorrupt;
-  context.rotation.apply(shape, context.layer, scratch->floats.data(), tokens, token_begin, tokens, false);
-  const bool wide = element_bytes(shape.type) == 4;
-  for (size_t r = 0; r < count; r++) {
-    uint16_t* upper = scratch->upper.data() + r * tokens;
-    uint16_t* lower = scratch->lower.data() + r * tokens;
-    kernels.from_floats(scratch->floats.data() + r * tokens, tokens, shape.type, upper, lower);
+  token_factors(context.model, shape, context.layer, token_begin, tokens, scratch->factors.data());
+  kernels.dequantize(q, key_rows, tokens, context.rows, scratch->factors.data(), floats);
+  kernels.dequantize(q + key_rows * tokens, count - key_rows, tokens, context.rows + key_rows, scratch->factors.data() + 2 * tokens,
+                     floats + key_rows * tokens);
+  context.rotation.apply(shape, context.layer, floats, tokens, token_begin, tokens, false);
+  kernels.to_elements(floats, count * tokens, shape.type, scratch->upper.data(), scratch->lower.data());
+
+  const size_t exact = exact_in_group(context, token_begin, tokens);
+  for (size_t r = 0; r < count && exact > 0; r++) {
     for (size_t t = 0; t < exact; t++) {
-      if (wide) {
-        lower[t] = load_u16(kept.data);
+      if (element_bytes(shape.type) == 4) {
+        scratch->lower[r * tokens + t] = load_u16(kept.data);
         kept = kept.from(2);
       }
-      upper[t] = load_u16(kept.data);
+      scratch->upper[r * tokens + t] = load_u16(kept.data);
       kept = kept.from(2);
     }
   }
@@ -201,22 +214,19 @@ Status restore_group(const GroupContext& context, const uint8_t* symbols, size_t
 }
 
 void load_floats(const GroupContext& context, const uint16_t* upper, const uint16_t* lower, size_t token_begin, size_t tokens, float* floats) noexcept {
-  const QuantizedKernels kernels = quantized_kernels();
-  for (size_t r = 0; r < layer_rows(context.shape); r++) {
-    kernels.to_floats(upper + r * tokens, lower + r * tokens, tokens, context.shape.type, floats + r * tokens);
-  }
+  quantized_kernels().to_floats(upper, lower, layer_rows(context.shape) * tokens, context.shape.type, floats);
   context.rotation.apply(context.shape, context.layer, floats, tokens, token_begin, tokens, true);
 }
 
-void quantize_rows(const GroupContext& context, const float* floats, size_t token_begin, size_t tokens, float* factors, int16_t* q) noexcept {
+void quantize_group(const GroupContext& context, const float* floats, size_t token_begin, size_t tokens, float* factors, int16_t* q) noexcept {
   const QuantizedKernels kernels = quantized_kernels();
+  const size_t count = layer_rows(context.shape), key_rows = context.shape.planes == 2 ? count / 2 : 0;
   token_factors(context.model, context.shape, context.layer, token_begin, tokens, factors);
-  const float* const inverse_tau[2] = {factors + 3 * tokens, factors + tokens};  // [is_key]
+  kernels.quantize(floats, key_rows, tokens, context.rows, factors + tokens, q);
+  kernels.quantize(floats + key_rows * tokens, count - key_rows, tokens, context.rows + key_rows, factors + 3 * tokens, q + key_rows * tokens);
   const size_t exact = exact_in_group(context, token_begin, tokens);
-  for (size_t r = 0; r < layer_rows(context.shape); r++) {
-    int16_t* row = q + r * tokens;
-    kernels.quantize(floats + r * tokens, tokens, context.rows[r], inverse_tau[row_is_key(context.shape, r)], row);
-    for (size_t t = 0; t < exact; t++) row[t] = 0;
+  for (size_t r = 0; r < count && exact > 0; r++) {
+    for (size_t t = 0; t < exact; t++) q[r * tokens + t] = 0;
   }
 }
 

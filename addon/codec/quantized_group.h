@@ -10,7 +10,7 @@ namespace kvreel {
 constexpr int32_t kSymbolZero = 128;
 constexpr uint8_t kSymbolEscape = 0;
 
-// How many low bits each token of each row sends raw. Rows differ only in `low_bits`, so this is prepared once for a group and each level.
+// How many low bits each token of each row sends raw. Rows differ only in `low_bits`: each level is worked out when a group first asks.
 class LowBits {
  public:
   static constexpr int32_t kMost = 14;  // a value at most
@@ -27,12 +27,17 @@ class LowBits {
     uint32_t bits;           // of the whole row
   };
   // Null where no token of the row sends any.
-  const Level* level(const QuantizedRow& row, bool is_key) const noexcept;
+  const Level* level(const QuantizedRow& row, bool is_key) noexcept;
 
  private:
   static constexpr int32_t kLowest = 1 - kTokenCodeMax, kHighest = kMost - kTokenCodeMin, kLevels = kHighest - kLowest + 1;
+
+  void work_out(Level* level, int32_t low_bits, bool is_key) noexcept;
+
   size_t tokens_ = 0;
-  Level levels_[2][kLevels] = {};  // [is_key][low_bits - kLowest]
+  const int8_t* key_codes_ = nullptr;
+  int32_t largest_code_ = 0;
+  Level levels_[2][kLevels] = {};  // [is_key][low_bits - kLowest]; no masks until it is worked out
   Buffer<uint64_t> masks_;
   Buffer<uint16_t> factors_;
 };
@@ -61,22 +66,22 @@ struct GroupContext {
 // Bytes beside the symbols of a group, at most and as it is.
 size_t side_bound(const KvShape& shape, size_t tokens) noexcept;
 // Low bits and exact tokens only: escapes come on top, two bytes each. `low_bits` is prepared.
-size_t side_bytes(const GroupContext& context, const LowBits& low_bits, size_t token_begin, size_t tokens) noexcept;
+size_t side_bytes(const GroupContext& context, LowBits& low_bits, size_t token_begin, size_t tokens) noexcept;
 
 // q -> symbols, for all rows of a group: symbols[row * stride + token]. Returns the number of escapes. `low_bits` is prepared.
-size_t group_symbols(const GroupContext& context, const LowBits& low_bits, const int16_t* q, size_t q_stride, size_t tokens, uint8_t* symbols,
+size_t group_symbols(const GroupContext& context, LowBits& low_bits, const int16_t* q, size_t q_stride, size_t tokens, uint8_t* symbols,
                      size_t stride) noexcept;
 // Writes what goes beside the symbols and returns its length. `upper`, `lower` are the original elements (of 32-bit ones both are read).
-size_t write_side(const GroupContext& context, const LowBits& low_bits, const int16_t* q, const uint16_t* upper, const uint16_t* lower, size_t q_stride,
+size_t write_side(const GroupContext& context, LowBits& low_bits, const int16_t* q, const uint16_t* upper, const uint16_t* lower, size_t q_stride,
                   const uint8_t* symbols, size_t stride, size_t token_begin, size_t tokens, uint8_t* out) noexcept;
-// Symbols and side bytes -> elements, into the sink as tokens from `sink_token` of `sink_layer`. `side` may be read 8 bytes past its end.
-Status restore_group(const GroupContext& context, const uint8_t* symbols, size_t stride, ConstBytes side, size_t token_begin, size_t tokens,
-                     GroupScratch* scratch, RowSink* sink, uint32_t sink_layer, size_t sink_token, uint32_t worker) noexcept;
+// Symbols ([row][token], without gaps) and side bytes -> elements, into the sink as tokens from `sink_token` of `sink_layer`. `side` may be read 8 bytes past its end.
+Status restore_group(const GroupContext& context, const uint8_t* symbols, ConstBytes side, size_t token_begin, size_t tokens, GroupScratch* scratch,
+                     RowSink* sink, uint32_t sink_layer, size_t sink_token, uint32_t worker) noexcept;
 
-// Elements of a layer as floats, K un-rotated: floats[row * tokens + token].
+// Elements of a layer as floats, K un-rotated: [row][token], as the elements.
 void load_floats(const GroupContext& context, const uint16_t* upper, const uint16_t* lower, size_t token_begin, size_t tokens, float* floats) noexcept;
 // Floats -> q for tokens from `token_begin`; tokens that are kept exact become 0. `factors` holds four of [tokens].
-void quantize_rows(const GroupContext& context, const float* floats, size_t token_begin, size_t tokens, float* factors, int16_t* q) noexcept;
+void quantize_group(const GroupContext& context, const float* floats, size_t token_begin, size_t tokens, float* factors, int16_t* q) noexcept;
 
 // Low bits of one row, four tokens at a time: exposed for the vector twins and their test. Both move *bit on by the level's bits.
 void pack_low_row(const int16_t* q, size_t tokens, const LowBits::Level& level, uint8_t* out, size_t* bit) noexcept;

@@ -1,4 +1,4 @@
-// Plain loops over one row, compiled twice: portably (quantized_rows.cc) and for AVX2 (quantized_rows_avx2.cc), where compilers turn
+// Plain loops over rows, compiled twice: portably (quantized_rows.cc) and for AVX2 (quantized_rows_avx2.cc), where compilers turn
 // them into vector code. No sums and no fused multiply-add, so both give the same results. The including file defines
 // KVREEL_VARIANT(name).
 
@@ -11,29 +11,29 @@ void KVREEL_VARIANT(rotate_pair)(float* __restrict a, float* __restrict b, const
   }
 }
 
-void KVREEL_VARIANT(row_to_floats)(const uint16_t* __restrict upper, const uint16_t* __restrict lower, size_t tokens, ElementType type,
+void KVREEL_VARIANT(elements_to_floats)(const uint16_t* __restrict upper, const uint16_t* __restrict lower, size_t count, ElementType type,
                                    float* __restrict out) noexcept {
   if (type == ElementType::kF16) {
-    for (size_t t = 0; t < tokens; t++) out[t] = f16_to_float(upper[t]);
+    for (size_t t = 0; t < count; t++) out[t] = f16_to_float(upper[t]);
   } else if (type == ElementType::kBf16) {
-    for (size_t t = 0; t < tokens; t++) out[t] = float_of(uint32_t(upper[t]) << 16);
+    for (size_t t = 0; t < count; t++) out[t] = float_of(uint32_t(upper[t]) << 16);
   } else {
-    for (size_t t = 0; t < tokens; t++) out[t] = float_of(uint32_t(upper[t]) << 16 | lower[t]);
+    for (size_t t = 0; t < count; t++) out[t] = float_of(uint32_t(upper[t]) << 16 | lower[t]);
   }
 }
 
-void KVREEL_VARIANT(floats_to_row)(const float* __restrict values, size_t tokens, ElementType type, uint16_t* __restrict upper,
+void KVREEL_VARIANT(floats_to_elements)(const float* __restrict values, size_t count, ElementType type, uint16_t* __restrict upper,
                                    uint16_t* __restrict lower) noexcept {
   if (type == ElementType::kF16) {
-    for (size_t t = 0; t < tokens; t++) upper[t] = float_to_f16(values[t]);
+    for (size_t t = 0; t < count; t++) upper[t] = float_to_f16(values[t]);
   } else if (type == ElementType::kBf16) {
     // float_to_bf16 without its NaN branch: no NaN comes out of a dequantised row.
-    for (size_t t = 0; t < tokens; t++) {
+    for (size_t t = 0; t < count; t++) {
       const uint32_t bits = bits_of(values[t]);
       upper[t] = uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
     }
   } else {
-    for (size_t t = 0; t < tokens; t++) {
+    for (size_t t = 0; t < count; t++) {
       const uint32_t bits = bits_of(values[t]);
       upper[t] = uint16_t(bits >> 16);
       lower[t] = uint16_t(bits);
@@ -41,20 +41,42 @@ void KVREEL_VARIANT(floats_to_row)(const float* __restrict values, size_t tokens
   }
 }
 
-void KVREEL_VARIANT(quantize_row)(const float* __restrict values, size_t tokens, const QuantizedRow& row, const float* __restrict inverse_tau,
-                                  int16_t* __restrict q) noexcept {
+// One block of tokens; called with a constant count where it matters, so that compilers unroll it.
+static inline void KVREEL_VARIANT(quantize_block)(const float* __restrict values, size_t count, const QuantizedRow& row,
+                                                  const float* __restrict inverse_tau, int16_t* __restrict q) noexcept {
   const float offset = row.offset, inverse_step = row.inverse_step;
-  for (size_t t = 0; t < tokens; t++) {
+  for (size_t t = 0; t < count; t++) {
     float scaled = (values[t] - offset) * inverse_step * inverse_tau[t];
     scaled = scaled < 32767.0f ? scaled : 32767.0f;
     scaled = scaled > -32767.0f ? scaled : -32767.0f;
-    // Adding 1.5 * 2^23 leaves the rounded integer in the low bits of the fraction.
-    q[t] = int16_t(bits_of(scaled + 12582912.0f) - 0x4b400000u);
+    // Adding 1.5 * 2^23 rounds to an integer, halves to even.
+    q[t] = int16_t(int32_t(scaled + 12582912.0f) - 12582912);
   }
 }
 
-void KVREEL_VARIANT(dequantize_row)(const int16_t* __restrict q, size_t tokens, const QuantizedRow& row, const float* __restrict tau,
-                                    float* __restrict values) noexcept {
+void KVREEL_VARIANT(quantize_rows)(const float* values, size_t count, size_t tokens, const QuantizedRow* rows, const float* inverse_tau,
+                                   int16_t* q) noexcept {
+  for (size_t r = 0; r < count; r++, values += tokens, q += tokens) {
+    size_t t = 0;
+    for (; t + 16 <= tokens; t += 16) KVREEL_VARIANT(quantize_block)(values + t, 16, rows[r], inverse_tau + t, q + t);
+    KVREEL_VARIANT(quantize_block)(values + t, tokens - t, rows[r], inverse_tau + t, q + t);
+  }
+}
+
+static inline void KVREEL_VARIANT(dequantize_block)(const int16_t* __restrict q, size_t count, const QuantizedRow& row, const float* __restrict tau,
+                                                    float* __restrict values) noexcept {
   const float offset = row.offset, step = row.step;
-  for (size_t t = 0; t < tokens; t++) values[t] = offset + float(q[t]) * step * tau[t];
+  for (size_t t = 0; t < count; t++) values[t] = offset + float(q[t]) * step * tau[t];
+}
+
+void KVREEL_VARIANT(dequantize_rows)(const int16_t* q, size_t count, size_t tokens, const QuantizedRow* rows, const float* tau, float* values) noexcept {
+  for (size_t r = 0; r < count; r++, q += tokens, values += tokens) {
+    size_t t = 0;
+    for (; t + 16 <= tokens; t += 16) KVREEL_VARIANT(dequantize_block)(q + t, 16, rows[r], tau + t, values + t);
+    KVREEL_VARIANT(dequantize_block)(q + t, tokens - t, rows[r], tau + t, values + t);
+  }
+}
+
+void KVREEL_VARIANT(symbols_to_integers)(const uint8_t* __restrict symbols, size_t count, int16_t* __restrict q) noexcept {
+  for (size_t i = 0; i < count; i++) q[i] = int16_t(symbols[i] - 128);
 }

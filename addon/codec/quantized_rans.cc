@@ -135,7 +135,7 @@ class RansEncodeJob final : public EncodeJob {
     const size_t tokens = layout_.shape.tokens;
     quantized_rows(model_, layout_.shape, parameters_, kClassCapRans, layer, s.rows.data());
     const GroupContext layer_context = context(layer, s);
-    quantize_rows(layer_context, s.floats.data(), 0, tokens, s.factors.data(), s.q.data());
+    quantize_group(layer_context, s.floats.data(), 0, tokens, s.factors.data(), s.q.data());
     s.low_bits.prepare(model_, layout_.shape, layer, 0, tokens);
     table_shifts(model_, layout_.shape, layer, 0, tokens, s.shifts.data());
     return group_symbols(layer_context, s.low_bits, s.q.data(), tokens, tokens, s.symbols.data(), tokens);
@@ -150,7 +150,12 @@ class RansEncodeJob final : public EncodeJob {
     const size_t tokens = layout_.shape.tokens;
     for (size_t r = 0; r < rows_; r++) {
       const uint8_t* symbols = s.symbols.data() + r * tokens;
-      for (size_t t = 0; t < tokens; t++) s.histograms[rans_table_of(plan, r, s.shifts.data(), t) * kRansSymbols + symbols[t]]++;
+      if (plan.last_table_of_channel[r] == 0) {
+        uint32_t* const histogram = s.histograms.data() + plan.table_of_channel[r] * kRansSymbols;
+        for (size_t t = 0; t < tokens; t++) histogram[symbols[t]]++;
+      } else {
+        for (size_t t = 0; t < tokens; t++) s.histograms[rans_table_of(plan, r, s.shifts.data(), t) * kRansSymbols + symbols[t]]++;
+      }
     }
     return Status::kOk;
   }
@@ -353,7 +358,7 @@ class RansDecodeJob final : public ChunkJob {
       std::memcpy(bytes, streams[i].carried.byte, carried);
       if (side_rest[i].size > 0) std::memcpy(bytes + carried, side_rest[i].data, side_rest[i].size);
       s.group.low_bits.prepare(model_, source_, layer, begin, tokens);
-      const Status status = restore_group(context, streams[i].symbols, tokens, {bytes, side[i]}, begin, tokens, &s.group, sink_, unit,
+      const Status status = restore_group(context, streams[i].symbols, {bytes, side[i]}, begin, tokens, &s.group, sink_, unit,
                                           (group + i) * group_tokens_, worker);
       if (status != Status::kOk) return status;
     }

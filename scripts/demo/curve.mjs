@@ -2,9 +2,10 @@
 // as a logarithmic axis has no zero.
 const WIDTH = 860;
 const HEIGHT = 400;
-const PLOT = { left: 74, right: WIDTH - 24, top: 20, bottom: HEIGHT - 110 };
-const BAND = HEIGHT - 74;
-const MARKS = ['circle', 'square', 'diamond', 'circle', 'square', 'diamond'];
+const PLOT = { left: 74, right: WIDTH - 24, top: 20, bottom: HEIGHT - 116 };
+const BAND = HEIGHT - 80;
+// rans and hevc carry the same integers and nearly coincide: a dot with a ring around it.
+const MARKS = { raw: 'circle', exact: 'square', zstd: 'diamond', rans: 'circle', hevc: 'ring' };
 
 /** `rows` as measure.mjs makes them. */
 export function rateCurve(rows) {
@@ -19,21 +20,21 @@ export function rateCurve(rows) {
     label({ x: PLOT.left - 10, y: BAND + 4, text: 'identical', anchor: 'end' }),
     ...x.ticks.map((tick) => line('grid', [x.at(tick), PLOT.top, x.at(tick), BAND + 20]) + label({ x: x.at(tick), y: BAND + 38, text: tick, anchor: 'middle' })),
     ...y.ticks.map((tick) => line('grid', [PLOT.left, y.at(tick), PLOT.right, y.at(tick)]) + label({ x: PLOT.left - 10, y: y.at(tick) + 4, text: percent(tick), anchor: 'end' })),
-    label({ x: (PLOT.left + PLOT.right) / 2, y: HEIGHT - 4, text: 'bits per value (bf16 has 16)', anchor: 'middle' }),
+    label({ x: (PLOT.left + PLOT.right) / 2, y: HEIGHT - 14, text: 'bits per value (bf16 has 16)', anchor: 'middle' }),
     `<text transform="translate(16 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)" text-anchor="middle">relative RMS error</text>`,
-    ...coders.map((coder, i) => series(coder, i, placed.filter((row) => row.coder === coder))),
+    ...coders.map((coder) => series(coder, placed.filter((row) => row.coder === coder))),
     ...rungLabels(placed),
     '</svg>',
   ];
-  const legend = coders.map((coder, i) => `<li><svg viewBox="-8 -8 16 16" class="coder-${i}">${mark(MARKS[i], 0, 0)}</svg>${coder}</li>`);
+  const legend = coders.map((coder) => `<li><svg viewBox="-8 -8 16 16" class="${coder}">${mark(coder, 0, 0)}</svg>${coder}</li>`);
   return `${parts.join('\n')}\n<ul class="legend">${legend.join('')}</ul>`;
 }
 
-function series(coder, index, rows) {
+function series(coder, rows) {
   const path = rows.filter((row) => !row.identical).sort((a, b) => a.x - b.x);
   const points = path.map((row) => `${row.x.toFixed(1)},${row.y.toFixed(1)}`).join(' ');
-  const marks = rows.map((row) => `<g>${mark(MARKS[index], row.x, row.y)}<title>${coder} ${row.rung}: ${row.bitsPerValue.toFixed(2)} bits, error ${percent(row.relativeRms)}</title></g>`);
-  return `<g class="coder-${index}"><polyline points="${points}"/>${marks.join('')}</g>`;
+  const marks = rows.map((row) => `<g>${mark(coder, row.x, row.y)}<title>${coder} ${row.rung}: ${row.bitsPerValue.toFixed(2)} bits, error ${percent(row.relativeRms)}</title></g>`);
+  return `<g class="${coder}"><polyline points="${points}"/>${marks.join('')}</g>`;
 }
 
 // Coders that carry the same integers have nearly the same points: each rung is named once.
@@ -42,8 +43,10 @@ function rungLabels(rows) {
   return rows.filter((row) => !row.identical && !seen.has(row.rung) && seen.add(row.rung)).map((row) => label({ x: row.x + 10, y: row.y - 8, text: row.rung, anchor: 'start' }));
 }
 
-function mark(kind, x, y) {
+function mark(coder, x, y) {
+  const kind = MARKS[coder] ?? 'square';
   if (kind === 'circle') return `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="5"/>`;
+  if (kind === 'ring') return `<circle class="ring" cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="7"/>`;
   const turn = kind === 'diamond' ? ` transform="rotate(45 ${x.toFixed(1)} ${y.toFixed(1)})"` : '';
   return `<rect x="${(x - 4.5).toFixed(1)}" y="${(y - 4.5).toFixed(1)}" width="9" height="9"${turn}/>`;
 }

@@ -97,10 +97,10 @@ function picturePlane(tensor, planeIndex) {
   return turned;
 }
 
-/** The magnitude that all but the 0.5 % largest values stay below. */
+/** The magnitude that all but the 1 % largest values stay below. */
 function magnitude(values) {
   const sorted = values.map(Math.abs).sort();
-  return sorted[Math.floor(0.995 * sorted.length)];
+  return sorted[Math.floor(0.99 * sorted.length)];
 }
 
 function escape(text) {
@@ -109,13 +109,13 @@ function escape(text) {
 
 const STYLE = `
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #fff; --ink: #1c2024; --soft: #60676f; --rule: #e3e5e8;
-  --c0: #6b7280; --c1: #15803d; --c2: #7c3aed; --c3: #2563eb; --c4: #d9480f; --c5: #0e7490; }
+  --raw: #6b7280; --exact: #15803d; --zstd: #7c3aed; --rans: #2563eb; --hevc: #d9480f; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #14171a; --card: #1b1f24; --ink: #e6e8ea; --soft: #9aa3ad; --rule: #30363d;
-    --c0: #9ca3af; --c1: #4ade80; --c2: #b794f6; --c3: #60a5fa; --c4: #fb923c; --c5: #22d3ee; }
+    --raw: #9ca3af; --exact: #4ade80; --zstd: #b794f6; --rans: #60a5fa; --hevc: #fb923c; }
 }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.55 system-ui, sans-serif; }
-main { max-width: 1060px; margin: 0 auto; padding: 32px 24px 64px; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 24px 64px; }
 h1 { font-size: 28px; margin: 0 0 8px; }
 h2 { font-size: 19px; margin: 40px 0 12px; }
 h3 { font-size: 15px; margin: 24px 0 8px; }
@@ -130,19 +130,20 @@ tbody tr:last-child td { border-bottom: 0; }
 :is(th, td):nth-child(-n + 2) { text-align: left; }
 main > svg { width: 100%; height: auto; background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
 svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
+.ring { fill: none; stroke: currentColor; stroke-width: 2; }
 .grid { stroke: var(--rule); }
 .band { fill: var(--rule); opacity: .45; }
 polyline { fill: none; stroke: currentColor; stroke-width: 2; }
-circle, rect:not(.band) { fill: currentColor; stroke: var(--card); stroke-width: 1; }
+circle:not(.ring), rect:not(.band) { fill: currentColor; stroke: var(--card); stroke-width: 1; }
 .legend { display: flex; flex-wrap: wrap; gap: 20px; list-style: none; padding: 0; margin: 10px 0 0; font-size: 13px; }
 .legend svg { width: 16px; height: 16px; vertical-align: -3px; margin-right: 6px; }
-${[0, 1, 2, 3, 4, 5].map((i) => `.coder-${i} { color: var(--c${i}); }`).join(' ')}
-.planes { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 16px; align-items: start; }
+.raw { color: var(--raw); } .exact { color: var(--exact); } .zstd { color: var(--zstd); } .rans { color: var(--rans); } .hevc { color: var(--hevc); }
+.planes { display: grid; grid-template-columns: repeat(auto-fit, 258px); gap: 16px; align-items: start; }
 figure { margin: 0; }
 figcaption { font-size: 13px; color: var(--soft); margin-bottom: 4px; }
 figcaption b { color: var(--ink); }
-figure img { display: block; width: 100%; height: auto; image-rendering: pixelated; background: var(--card); border: 1px solid var(--rule); box-sizing: border-box; margin-bottom: 8px; }
+figure img { display: block; background: var(--card); border: 1px solid var(--rule); margin-bottom: 8px; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-left: 6px; }
-.negative { background: rgb(37, 99, 235); }
-.positive { background: rgb(220, 38, 38); }
+.negative { background: rgb(59, 130, 246); }
+.positive { background: rgb(239, 68, 68); }
 `;

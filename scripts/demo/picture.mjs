@@ -2,8 +2,8 @@
 import { deflateSync } from 'node:zlib';
 
 const LEVELS = 127;
-const NEGATIVE = [37, 99, 235];
-const POSITIVE = [220, 38, 38];
+const NEGATIVE = [59, 130, 246];
+const POSITIVE = [239, 68, 68];
 
 /** A heat map of rows of values; `limit` is the magnitude shown in full colour. */
 export function heatMap({ values, width, limit }) {
@@ -17,7 +17,7 @@ export function heatMap({ values, width, limit }) {
   header.writeUInt32BE(height, 4);
   header.set([8, 3], 8); // 8 bits a pixel, indices into a palette
   const colours = Array.from({ length: 2 * LEVELS + 1 }, (_, i) => (i < LEVELS ? NEGATIVE : POSITIVE));
-  const opacities = colours.map((_, i) => Math.round((255 * Math.abs(i - LEVELS)) / LEVELS));
+  const opacities = colours.map((_, i) => Math.round(255 * (Math.abs(i - LEVELS) / LEVELS) ** 0.75));
   const png = Buffer.concat([
     Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]),
     pngChunk('IHDR', header),

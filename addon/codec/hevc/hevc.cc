@@ -46,6 +46,24 @@ size_t stream_limit(HevcShape shape) noexcept {
 
 bool is_cancelled(const volatile int32_t* cancel) noexcept { return cancel != nullptr && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0; }
 
+// The choice between the scalar and the fast path; both write the same bytes.
+void write_pictures(HevcShape shape, HevcPictureValues* pictures, unsigned count, [[maybe_unused]] uint8_t* scratch) noexcept {
+#if defined(KVREEL_AVX2)
+  if (scratch != nullptr) return hevc_write_pictures_avx2(shape, pictures, count, scratch);
+#endif
+  for (unsigned i = 0; i < count; i++) hevc_write_picture(shape, &pictures[i]);
+}
+
+bool read_pictures(HevcShape shape, const HevcPictureData* pictures, unsigned count, [[maybe_unused]] bool fast) noexcept {
+#if defined(KVREEL_AVX2)
+  if (fast) return hevc_read_pictures_avx2(shape, pictures, count);
+#endif
+  for (unsigned i = 0; i < count; i++) {
+    if (!hevc_read_picture(shape, pictures[i])) return false;
+  }
+  return true;
+}
+
 // Takes slice data without emulation prevention out of a stream, one picture after the other.
 class StreamReader {
  public:
@@ -133,11 +151,7 @@ Status hevc_encode(HevcShape shape, Span<const int8_t> values, Bytes out, size_t
       // Each behind the room of the one before, from where it then moves up.
       pictures[i] = {values.data + (first + i) * picture_values(shape), out.data + at + i * room + (i + 1) * kHevcSliceHeaderBound, 0};
     }
-    if (fast) {
-      hevc_write_pictures_avx2(shape, pictures, count, scratch.get());
-    } else {
-      hevc_write_picture(shape, &pictures[0]);
-    }
+    write_pictures(shape, pictures, count, scratch.get());
     for (unsigned i = 0; i < count; i++) {
       if (pictures[i].written == 0) return Status::kUnsupported;
       at += hevc_write_slice_header(first + i + 1, out.data + at);
@@ -175,8 +189,7 @@ Status hevc_decode(HevcShape shape, ConstBytes stream, Span<int8_t> values, cons
       std::memset(data + size, 0, kHevcReaderPadding);
       pictures[i] = {data, size, values.data + (first + i) * picture_values(shape)};
     }
-    const bool read = fast ? hevc_read_pictures_avx2(shape, pictures, count) : hevc_read_picture(shape, pictures[0]);
-    if (!read) return Status::kCorrupt;
+    if (!read_pictures(shape, pictures, count, fast)) return Status::kCorrupt;
     first += count;
   }
   return reader.is_at_end() ? Status::kOk : Status::kCorrupt;

@@ -371,7 +371,7 @@ class Builder {
         const uint32_t code = kRemainingCodes.of[rice][of[i] - taken];
         const unsigned length = code & 255;
         rice += of[i] > kRiceLimit[rice];
-        if (bypass_count + length > 58) {
+        if (bypass_count + length > 64) {
           close(bypass, bypass_count);
           bypass_count = 0;
         }
@@ -529,10 +529,13 @@ void code_records(Tables& tables, Coder* coders, const Record* const records[2],
   // Copies whose address nobody has, so that they can live in registers.
   Coder a = coders[0];
   Coder b = coders[kTwo];
-  const size_t total = kTwo && counts[1] > counts[0] ? counts[1] : counts[0];
-  for (size_t r = 0; r < total; r++) {
-    const Record& ra = r < counts[0] ? records[0][r] : nothing;
-    const Record& rb = kTwo && r < counts[1] ? records[1][r] : nothing;
+  const Record* next_a = records[0];
+  const Record* next_b = records[kTwo];
+  const Record* const end_a = next_a + counts[0];
+  const Record* const end_b = next_b + (kTwo ? counts[1] : 0);
+  while (next_a != end_a || next_b != end_b) {
+    const Record& ra = next_a != end_a ? *next_a++ : nothing;
+    const Record& rb = next_b != end_b ? *next_b++ : nothing;
     const int contexts = kTwo && rb.count > ra.count ? rb.count : ra.count;
     int i = 0;
     if (ra.is_run && (!kTwo || rb.is_run)) {
@@ -547,18 +550,31 @@ void code_records(Tables& tables, Coder* coders, const Record* const records[2],
       if (kTwo) b.code(tables.words, tables.states[1], rb.bins[i]);
       flush<kTwo>(a, b);
     }
+    uint64_t bypass_a = ra.bypass;
+    uint64_t bypass_b = rb.bypass;
     unsigned left_a = ra.bypass_count;
     unsigned left_b = kTwo ? rb.bypass_count : 0;
     while ((left_a | left_b) != 0) {
       const unsigned step_a = left_a < kBypassStep ? left_a : kBypassStep;
       left_a -= step_a;
-      a.bypass(_bzhi_u64(ra.bypass >> left_a, step_a), step_a);
+      a.bypass(_bzhi_u64(bypass_a >> left_a, step_a), step_a);
       if (kTwo) {
         const unsigned step_b = left_b < kBypassStep ? left_b : kBypassStep;
         left_b -= step_b;
-        b.bypass(_bzhi_u64(rb.bypass >> left_b, step_b), step_b);
+        b.bypass(_bzhi_u64(bypass_b >> left_b, step_b), step_b);
       }
       flush<kTwo>(a, b);
+      if ((left_a | left_b) != 0) continue;
+      // What one record did not hold is in the next ones, which have no context bins. Taking them here keeps the sub-blocks
+      // of both pictures side by side.
+      if (next_a != end_a && next_a->count == 0) {
+        bypass_a = next_a->bypass;
+        left_a = next_a++->bypass_count;
+      }
+      if (kTwo && next_b != end_b && next_b->count == 0) {
+        bypass_b = next_b->bypass;
+        left_b = next_b++->bypass_count;
+      }
     }
   }
   coders[0] = a;

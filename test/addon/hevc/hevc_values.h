@@ -35,11 +35,12 @@ inline int8_t to_int8(double v) {
   return int8_t(r < -128 ? -128 : r > 127 ? 127 : r);
 }
 
-constexpr int kKinds = 16;
+constexpr int kKinds = 17;
 
 inline const char* kind_name(int kind) {
   static const char* const names[kKinds] = {"gaussian", "laplace", "sigma per 256", "sorted sigmas", "1 % sparse", "single values", "zeros", "all -128",
-                                            "all 127", "extremes", "uniform", "small uniform", "one leaf in 9", "one 4x4 in 5", "ones", "ramps"};
+                                            "all 127", "extremes", "uniform", "small uniform", "one leaf in 9", "one 4x4 in 5", "ones", "ramps",
+                                            "runs of zero bits"};
   return names[kind];
 }
 
@@ -68,7 +69,9 @@ inline std::vector<int8_t> make_values(size_t count, int kind, double sigma, uin
       case 12: v[i] = i / 512 % 9 == seed % 9 ? to_int8(sigma * random.gaussian()) : int8_t(0); break;
       case 13: v[i] = (i / 16 * 2654435761u >> 7) % 5 == 0 ? to_int8(sigma * random.gaussian()) : int8_t(0); break;
       case 14: v[i] = 1; break;
-      default: v[i] = int8_t(i / 64 % 16); break;
+      case 15: v[i] = int8_t(i / 64 % 16); break;
+      // Large values raise the Rice parameter, small ones then take many zero bits: emulation prevention has work.
+      default: v[i] = i / 16 % 10 != 0 ? to_int8(sigma * random.gaussian()) : i % 16 < 4 ? 30 : i % 16 < 8 ? 2 : 1; break;
     }
   }
   return v;
