@@ -76,7 +76,7 @@ bool read_chunk_parameters(Napi::Value value, ChunkParameters* out) {
       !read_u32(object, "rotaryStyle", &style)) {
     return false;
   }
-  if (coder > uint32_t(Coder::kRans)) return refuse(value.Env(), "coder", "a known coder");
+  if (coder > uint32_t(Coder::kHevc)) return refuse(value.Env(), "coder", "a known coder");
   if (style > uint32_t(RotaryStyle::kInterleaved)) return refuse(value.Env(), "rotaryStyle", "a known style");
   const Napi::Value gain = object.Get("gainEighths"), thetas = object.Get("thetas");
   if (!gain.IsNumber()) return refuse(value.Env(), "gainEighths", "a number");

@@ -19,7 +19,9 @@ class PooledJob {
  public:
   // `cancel` is polled between units; nonzero ends the job with kCancelled. `done` is called once, on a pool thread, as the last thing.
   PooledJob(ChunkJob* job, uint32_t workers, const volatile int32_t* cancel, std::function<void(Status)> done)
-      : job_(job), workers_(workers), cancel_(cancel), done_(std::move(done)) {}
+      : job_(job), workers_(workers), cancel_(cancel), done_(std::move(done)) {
+    job->cancel_with(cancel);
+  }
 
   uint32_t workers() const noexcept { return workers_; }
   // Works until nothing is left to do. Called by up to workers() threads, each with its own number.

@@ -36,6 +36,12 @@ class ChunkJob {
   virtual uint32_t units(uint32_t phase) const noexcept = 0;
   virtual Status run(uint32_t phase, uint32_t unit, uint32_t worker) noexcept = 0;
   virtual Status settle(uint32_t phase) noexcept = 0;
+
+  // A flag that run() may look at within a unit that takes long: nonzero means that nobody waits for the job any more.
+  void cancel_with(const volatile int32_t* flag) noexcept { cancel_ = flag; }
+
+ protected:
+  const volatile int32_t* cancel_ = nullptr;
 };
 
 // What an encode leaves behind.

@@ -1,6 +1,7 @@
 #include "coders.h"
 
 #include "exact.h"
+#include "quantized_hevc.h"
 #include "quantized_rans.h"
 #include "raw.h"
 
@@ -12,6 +13,7 @@ Status encode_bound(const ChunkParameters& parameters, EncodeBound* bound) noexc
     case Coder::kRaw: return tensor_bytes(parameters.layout.shape, &bound->sections);
     case Coder::kExact: return exact_encode_bound(parameters.layout.shape, parameters.group_tokens, bound);
     case Coder::kRans: return rans_encode_bound(parameters.layout.shape, parameters.group_tokens, bound);
+    case Coder::kHevc: return hevc_chunk_bound(parameters.layout.shape, parameters.group_tokens, bound);
   }
   return Status::kInvalidArgument;
 }
@@ -21,6 +23,7 @@ EncodeJob* make_encode_job(const ChunkParameters& parameters, ConstBytes tensor,
     case Coder::kRaw: return raw_encode_job(tensor, out);
     case Coder::kExact: return exact_encode_job(parameters.layout, parameters.group_tokens, tensor, out);
     case Coder::kRans: return rans_encode_job(parameters.layout, parameters.group_tokens, parameters.quantized, tensor, out);
+    case Coder::kHevc: return hevc_encode_job(parameters.layout, parameters.group_tokens, parameters.quantized, tensor, out);
   }
   return nullptr;
 }
@@ -33,6 +36,8 @@ ChunkJob* make_decode_job(const ChunkParameters& parameters, ConstBytes model, c
       return exact_decode_job(parameters.layout.shape, parameters.group_tokens, model, selection, sections, object, sink);
     case Coder::kRans:
       return rans_decode_job(parameters.layout.shape, parameters.group_tokens, parameters.quantized, model, selection, sections, object, sink);
+    case Coder::kHevc:
+      return hevc_decode_job(parameters.layout.shape, parameters.group_tokens, parameters.quantized, model, selection, sections, object, sink);
   }
   return nullptr;
 }

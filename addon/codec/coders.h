@@ -7,7 +7,7 @@
 namespace kvreel {
 
 // In the order of CODERS in lib/codec/native.ts.
-enum class Coder : uint8_t { kRaw = 0, kExact, kRans };
+enum class Coder : uint8_t { kRaw = 0, kExact, kRans, kHevc };
 
 struct ChunkParameters {
   Coder coder;
