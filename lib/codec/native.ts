@@ -23,7 +23,7 @@ export const LAYOUT_ORDERS: readonly LayoutOrder[] = [
 ];
 
 /** Coders in the addon's order (coders.h). */
-export const NATIVE_CODERS = ['raw', 'exact', 'rans'] as const;
+export const NATIVE_CODERS = ['raw', 'exact', 'rans', 'hevc'] as const;
 
 export type NativeCoder = (typeof NATIVE_CODERS)[number];
 

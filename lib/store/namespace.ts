@@ -39,6 +39,7 @@ export function namespaceDigest(namespace: Namespace): string {
 
 /** Throws a TypeError or RangeError for the first part of a namespace that cannot be. */
 export function checkNamespace(namespace: Namespace): void {
+  if (typeof namespace !== 'object' || namespace === null) throw new TypeError(`expected \`namespace\` to be an object, got ${typeof namespace}`);
   refuseUnknown(namespace, FIELDS);
   const { model, geometry, adapter, salt, rank, quality } = namespace;
   checkName('model', model);

@@ -1,10 +1,11 @@
 import type { ChunkDescription, Coder } from './coder.js';
 import { exact } from './exact.js';
+import { hevc } from './hevc.js';
 import { rans } from './rans.js';
 import { raw } from './raw.js';
 import { zstd } from './zstd.js';
 
-const CODERS: readonly Coder[] = [raw, exact, rans, zstd];
+const CODERS: readonly Coder[] = [raw, exact, rans, hevc, zstd];
 
 /** Names that the `coder` option takes, without `auto`. */
 export const CODER_NAMES: readonly string[] = CODERS.map((coder) => coder.name);
