@@ -28,18 +28,19 @@ class RowSink {
   Status start(uint32_t workers, uint32_t group_tokens) noexcept;
   // Takes rows[row * count + token] of tokens [token_begin, token_begin + count) of `layer`.
   Status put(const uint16_t* rows, const uint16_t* low, uint32_t layer, size_t token_begin, size_t count, uint32_t worker) noexcept;
-  // Of all workers together; zeros where rows were stored.
+  // Of the whole tensor; zeros where rows were stored. Does not depend on which worker did what.
   ErrorSums errors() const noexcept;
 
  private:
-  Status compare(const uint16_t* rows, const uint16_t* low, const LayerAddress& address, size_t token_begin, size_t count, uint32_t worker) noexcept;
+  Status compare(const uint16_t* rows, const uint16_t* low, const LayerAddress& address, size_t token_begin, size_t count, uint32_t worker,
+                 ErrorSums* sums) noexcept;
 
   const TensorLayout layout_;
   const Bytes tensor_;
   const ConstBytes original_;
-  size_t group_values_ = 0;
+  size_t group_tokens_ = 0, groups_ = 0, group_values_ = 0;
   Buffer<uint16_t> rows_;  // [worker][upper and lower halves][group]
-  Buffer<ErrorSums> errors_;
+  Buffer<ErrorSums> errors_;  // [layer][group]
 };
 
 }  // namespace kvreel

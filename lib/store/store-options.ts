@@ -39,7 +39,7 @@ export interface PutTensorOptions extends CallOptions {
 export interface FetchOptions extends CallOptions, Part {
   /** Quality of the objects to look for: `exact` never gives anything else. Default: the store's. */
   readonly quality?: string;
-  /** Caller-owned memory for the tensor, exactly as long as it. Default: allocated. */
+  /** Caller-owned memory for the tensor, exactly as long as it; after a miss it may hold anything. Default: allocated. */
   readonly into?: Uint8Array;
 }
 
