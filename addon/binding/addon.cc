@@ -3,6 +3,7 @@
 
 #include "../codec/checksum.h"
 #include "../codec/cpu.h"
+#include "../codec/quantized_hevc.h"
 #include "arguments.h"
 #include "errors.h"
 #include "worker_pool.h"
@@ -34,6 +35,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Verify(const Napi::CallbackInfo& info);
   Napi::Value Pack(const Napi::CallbackInfo& info);
   Napi::Value Unpack(const Napi::CallbackInfo& info);
+  Napi::Value HevcStreamLayers(const Napi::CallbackInfo& info);
   Napi::Value Xxh64(const Napi::CallbackInfo& info);
   Napi::Value ForceScalar(const Napi::CallbackInfo& info);
 
@@ -85,6 +87,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
                            InstanceMethod("verify", &Addon::Verify),
                            InstanceMethod("pack", &Addon::Pack),
                            InstanceMethod("unpack", &Addon::Unpack),
+                           InstanceMethod("hevcStreamLayers", &Addon::HevcStreamLayers),
                            InstanceMethod("xxh64", &Addon::Xxh64),
                            InstanceMethod("forceScalar", &Addon::ForceScalar),
                        });
@@ -214,6 +217,19 @@ Napi::Value Addon::repack(const Napi::CallbackInfo& info, bool to_split) {
   const Status status = copy(layout.order, layout.shape, layout.block_tokens, source, target);
   if (status != Status::kOk) error_of(info.Env(), status).ThrowAsJavaScriptException();
   return info.Env().Undefined();
+}
+
+// hevcStreamLayers(parameters) -> layers in one stream of coder hevc
+Napi::Value Addon::HevcStreamLayers(const Napi::CallbackInfo& info) {
+  ChunkParameters parameters;
+  if (!read_chunk_parameters(info[0], &parameters)) return info.Env().Undefined();
+  size_t bytes = 0;
+  const Status status = tensor_bytes(parameters.layout.shape, &bytes);
+  if (status != Status::kOk || parameters.group_tokens == 0) {
+    error_of(info.Env(), Status::kInvalidArgument).ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  return Napi::Number::New(info.Env(), hevc_streams(parameters.layout.shape, parameters.group_tokens).layers);
 }
 
 // xxh64(bytes) -> bigint

@@ -101,6 +101,8 @@ export interface Native {
     cancel: Int32Array,
     threads: number,
   ): Promise<NativeErrors>;
+  /** Layers that one stream of coder hevc holds. */
+  hevcStreamLayers(parameters: NativeParameters): number;
   pack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
   unpack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
   xxh64(bytes: Uint8Array): bigint;

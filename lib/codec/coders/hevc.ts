@@ -1,19 +1,14 @@
 // `hevc`: quantised planes as lossless HEVC streams (addon/codec/quantized_hevc.h). One section a stream.
 import { readObject } from '../../container/object.js';
 import { KvError } from '../../errors.js';
-import { planesOf } from '../layout.js';
+import { native } from '../native.js';
 import { groupsOf, type ChunkDescription } from './coder.js';
-import { nativeCoder, refuseToQuantise } from './native-coder.js';
+import { nativeCoder, parametersOf, refuseToQuantise } from './native-coder.js';
 
-const STREAM_VALUES = 16 * 256 * 256 * 1.5; // kStreamValues in quantized_hevc.cc
-
-// How a group's layers are cut into streams; the same arithmetic as hevc_streams() in quantized_hevc.cc.
+// How a group's layers are cut into streams.
 function streamsOf(chunk: ChunkDescription): { count: number; layers: number } {
-  const { layers, kvHeads, headDim } = chunk.layout;
-  const layerValues = planesOf(chunk.layout) * kvHeads * headDim * Math.ceil(chunk.groupTokens / 16) * 16;
-  const most = Math.min(layers, Math.max(1, Math.floor(STREAM_VALUES / layerValues)));
-  const each = Math.ceil(layers / Math.ceil(layers / most));
-  return { count: Math.ceil(layers / each), layers: each };
+  const layers = native().hevcStreamLayers(parametersOf('hevc', chunk));
+  return { count: Math.ceil(chunk.layout.layers / layers), layers };
 }
 
 /** `hevc`: the same integers as `rans`, for hardware video decoders; any conforming HEVC decoder restores them. */

@@ -30,7 +30,8 @@ export function refuseToQuantise(chunk: ChunkDescription): string | undefined {
   return undefined;
 }
 
-function parametersOf(name: NativeCoder, chunk: ChunkDescription): NativeParameters {
+/** A chunk as the addon takes it. */
+export function parametersOf(name: NativeCoder, chunk: ChunkDescription): NativeParameters {
   const { rope } = chunk.layout;
   return {
     ...layoutOf(chunk.layout),
