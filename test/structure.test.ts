@@ -154,11 +154,14 @@ const builtinsSayNode: Rule = (sources) =>
   );
 
 /** Packages that are imported but not declared, and declared but not imported. */
+// Shipped for the addon's build where no prebuilt one fits: binding.gyp and scripts/ use them.
+const BUILD_ONLY: ReadonlySet<string> = new Set(['node-addon-api', 'node-gyp']);
+
 function dependencyBreaches(sources: Sources, declared: Package): string[] {
   const shipped = { ...declared.dependencies, ...declared.optionalDependencies, ...declared.peerDependencies };
   const imported = new Map([...sources].flatMap(([file, text]) => packageImports(text).map((name) => [name, file] as const)));
   const undeclared = [...imported].filter(([name]) => !(name in shipped)).map(([name, file]) => `${file} imports ${name}, which is not declared`);
-  const unused = Object.keys(shipped).filter((name) => !imported.has(name)).map((name) => `${name} is declared and never imported`);
+  const unused = Object.keys(shipped).filter((name) => !imported.has(name) && !BUILD_ONLY.has(name)).map((name) => `${name} is declared and never imported`);
   const subpaths = [...sources].flatMap(([file, text]) =>
     specifiers(text)
       .filter((specifier) => specifier.startsWith('#') && !(specifier in (declared.imports ?? {})))

@@ -7,7 +7,9 @@ export async function withCancelFlag<T>(signal: AbortSignal | undefined, work: (
   };
   signal?.addEventListener('abort', abort, { once: true });
   try {
-    return await work(cancel);
+    const result = await work(cancel);
+    signal?.throwIfAborted();
+    return result;
   } catch (error) {
     signal?.throwIfAborted();
     throw error;

@@ -6,7 +6,7 @@ import type { KvTensor } from '../types.js';
 import { withCancelFlag } from './cancel.js';
 import { wholeChunk, type ChunkDescription, type ChunkErrors, type Coder, type CoderCall } from './coders/coder.js';
 import { coderNamed, defaultCoder } from './coders/registry.js';
-import { checkLayout, checkTensor, tensorBytes } from './layout.js';
+import { checkLayout, checkStart, checkTensor, tensorBytes } from './layout.js';
 import { rungOf } from './rungs.js';
 
 /**
@@ -113,11 +113,16 @@ export function checkedChunk(header: ObjectHeader): { readonly chunk: ChunkDescr
   if (coder === undefined) throw new KvError('KV_UNSUPPORTED', `the object was made by coder ${JSON.stringify(header.coder)}, which this version does not have`);
   const chunk = refusedAsCorrupt(() => {
     checkLayout(header.layout);
+    checkStart(header.start);
+    const rung = rungOf(header.rung);
+    if (rung.name !== header.rung) throw new RangeError(`rung is ${header.rung}`);
+    if (header.tokenIds && header.tokenIds.length !== header.layout.tokens) throw new RangeError(`token_ids are ${header.tokenIds.length}`);
     if (header.groupTokens < 1 || header.groupTokens > header.layout.tokens) throw new RangeError(`group_tokens is ${header.groupTokens}`);
-    return { layout: header.layout, start: header.start, rung: rungOf(header.rung), groupTokens: header.groupTokens };
+    return { layout: header.layout, start: header.start, rung, groupTokens: header.groupTokens };
   });
   const refusal = coder.refuses(chunk);
   if (refusal !== undefined) throw new KvError('KV_CORRUPT_OBJECT', `the object is damaged: coder ${coder.name} cannot have made it: ${refusal}`);
+  if (!coder.hasModel && header.model.length > 0) throw new KvError('KV_CORRUPT_OBJECT', `the object is damaged: coder ${coder.name} has no side information`);
   const sections = coder.sectionCount(chunk);
   if (sections !== undefined && sections !== header.lengths.length) {
     throw new KvError('KV_CORRUPT_OBJECT', `the object is damaged: it has ${header.lengths.length} sections where ${sections} are expected`);

@@ -50,8 +50,12 @@ export function checkTensor(tensor: KvTensor): void {
   if (tensor.data.byteLength !== expected) {
     throw new RangeError(`expected \`tensor.data\` to be ${expected} bytes, as its layout says, got ${tensor.data.byteLength}`);
   }
-  const start = tensor.start ?? 0;
-  if (!Number.isInteger(start) || start < 0) throw new RangeError(`expected \`tensor.start\` to be a non-negative integer, got ${start}`);
+  checkStart(tensor.start ?? 0);
+}
+
+/** Throws unless a position is one that a sequence can have. */
+export function checkStart(start: number): void {
+  if (!Number.isInteger(start) || start < 0 || start > 0xffffffff) throw new RangeError(`expected \`start\` to be an integer from 0 to 2^32 - 1, got ${start}`);
 }
 
 /** Throws unless the bytes are a view that native threads may work on. */
@@ -105,7 +109,7 @@ function checkRope(layout: KvLayout): void {
     throw new RangeError(`expected \`layout.rope.theta\` to be one number or one a layer (${layout.layers}), got ${thetas.length}`);
   }
   for (const theta of thetas) {
-    if (!Number.isFinite(theta) || theta < 1) throw new RangeError(`expected \`layout.rope.theta\` to be a finite number of at least 1, got ${theta}`);
+    if (!(theta >= 1 && theta <= 1e30)) throw new RangeError(`expected \`layout.rope.theta\` to be from 1 to 1e30, got ${theta}`);
   }
   if (rope.style !== 'half' && rope.style !== 'interleaved') throw new TypeError(`expected \`layout.rope.style\` to be half or interleaved, got ${String(rope.style)}`);
   const dims = rope.rotaryDims ?? layout.headDim;

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { KvError } from '../errors.js';
+import { KvError, type KvErrorCode } from '../errors.js';
 import type { Dtype, LayoutOrder } from '../types.js';
 
 /** Element types in the addon's order (plane_shape.h). */
@@ -115,6 +115,21 @@ let loaded: Native | undefined;
 export function native(): Native {
   loaded ??= load();
   return loaded;
+}
+
+/** Runs a call of the addon, which throws (or rejects with) plain errors that have a `code`, so that it gives KvErrors. */
+export function asKvErrors<T>(call: () => T): T {
+  try {
+    const result = call();
+    return result instanceof Promise ? (result.catch(rethrow) as T) : result;
+  } catch (error) {
+    return rethrow(error);
+  }
+}
+
+function rethrow(error: unknown): never {
+  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined;
+  throw error instanceof Error && typeof code === 'string' && code.startsWith('KV_') ? new KvError(code as KvErrorCode, error.message) : error;
 }
 
 function load(): Native {

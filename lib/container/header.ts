@@ -1,7 +1,7 @@
 // The header of an object: everything but the coded bytes. docs/format.md is the specification that this file follows.
 import { Packr, Unpackr } from 'msgpackr';
-import { KvError } from '../errors.js';
 import type { KvLayout, RopeParameters } from '../types.js';
+import { fieldReader } from './wire-fields.js';
 
 /** Largest deviation and relative RMS error of a decoded tensor, measured when it was encoded. */
 export interface MeasuredError {
@@ -46,7 +46,9 @@ interface WireLayout {
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
 
-const FIELDS = new Set(['layout', 'start', 'coder', 'rung', 'group_tokens', 'key', 'model', 'lengths', 'checksums', 'error', 'token_ids', 'metadata']);
+const FIELDS = ['layout', 'start', 'coder', 'rung', 'group_tokens', 'key', 'model', 'lengths', 'checksums', 'error', 'token_ids', 'metadata'];
+
+const { binary, corrupt, finite, integer, list, record, refuseUnknown, stringRecord, text } = fieldReader("the object's header");
 
 /** The header as msgpack. */
 export function packHeader(header: ObjectHeader): Uint8Array {
@@ -72,9 +74,7 @@ export function packHeader(header: ObjectHeader): Uint8Array {
  */
 export function unpackHeader(bytes: Uint8Array): ObjectHeader {
   const raw = record(decodeMsgpack(bytes), 'header');
-  for (const field of Object.keys(raw)) {
-    if (!FIELDS.has(field)) throw new KvError('KV_UNSUPPORTED', `the object's header has the field \`${field}\`, which this version does not know; a newer kvreel wrote it`);
-  }
+  refuseUnknown(raw, FIELDS);
   const lengths = readU32(binary(raw.lengths, 'lengths'), 'lengths');
   const checksums = readU64(binary(raw.checksums, 'checksums'), 'checksums');
   if (lengths.length !== checksums.length) throw corrupt('lengths and checksums differ in number');
@@ -91,7 +91,7 @@ export function unpackHeader(bytes: Uint8Array): ObjectHeader {
     checksums,
     ...(error && { error: { maxAbsolute: finite(error.max_absolute, 'max_absolute'), relativeRms: finite(error.relative_rms, 'relative_rms') } }),
     ...(raw.token_ids !== undefined && { tokenIds: new Int32Array(readU32(binary(raw.token_ids, 'token_ids'), 'token_ids')) }),
-    ...(raw.metadata !== undefined && { metadata: stringRecord(raw.metadata) }),
+    ...(raw.metadata !== undefined && { metadata: stringRecord(raw.metadata, 'metadata') }),
   };
 }
 
@@ -99,7 +99,7 @@ function decodeMsgpack(bytes: Uint8Array): unknown {
   try {
     return unpackr.unpack(bytes);
   } catch (cause) {
-    throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: its header is not msgpack', { cause });
+    throw corrupt('it is not msgpack', cause);
   }
 }
 
@@ -137,8 +137,7 @@ function fromWireLayout(raw: Record<string, unknown>): KvLayout {
 }
 
 function fromWireRope(raw: Record<string, unknown>): RopeParameters {
-  if (!Array.isArray(raw.theta)) throw corrupt('rope.theta is not a list');
-  const theta = raw.theta.map((value) => finite(value, 'rope.theta'));
+  const theta = list(raw.theta, 'rope.theta').map((value) => finite(value, 'rope.theta'));
   const [only] = theta;
   if (only === undefined) throw corrupt('rope.theta is empty');
   return {
@@ -146,40 +145,6 @@ function fromWireRope(raw: Record<string, unknown>): RopeParameters {
     style: text(raw.style, 'rope.style') as RopeParameters['style'],
     ...(raw.rotary_dims !== undefined && { rotaryDims: integer(raw.rotary_dims, 'rotary_dims') }),
   };
-}
-
-function corrupt(what: string): KvError {
-  return new KvError('KV_CORRUPT_OBJECT', `the object is damaged: in its header, ${what}`);
-}
-
-function record(value: unknown, name: string): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) throw corrupt(`${name} is not a map`);
-  return value as Record<string, unknown>;
-}
-
-function stringRecord(value: unknown): Record<string, string> {
-  const entries = Object.entries(record(value, 'metadata')).map(([name, entry]) => [name, text(entry, `metadata.${name}`)] as const);
-  return Object.fromEntries(entries);
-}
-
-function text(value: unknown, name: string): string {
-  if (typeof value !== 'string') throw corrupt(`${name} is not a string`);
-  return value;
-}
-
-function integer(value: unknown, name: string): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw corrupt(`${name} is not a non-negative integer`);
-  return value;
-}
-
-function finite(value: unknown, name: string): number {
-  if (typeof value !== 'number' || !Number.isFinite(value)) throw corrupt(`${name} is not a finite number`);
-  return value;
-}
-
-function binary(value: unknown, name: string): Uint8Array {
-  if (!(value instanceof Uint8Array)) throw corrupt(`${name} is not binary`);
-  return value;
 }
 
 function littleEndianU32(values: Uint32Array): Uint8Array {

@@ -5,7 +5,7 @@ import { KvError } from '../errors.js';
 import type { PrefixHash } from '../key/hash-chain.js';
 import type { RopeParameters } from '../types.js';
 import { namespaceDigest, parseKey, runKey, type KvGeometry, type Namespace } from './namespace.js';
-import { fieldReader, type FieldReader } from './wire-fields.js';
+import { fieldReader, type FieldReader } from '../container/wire-fields.js';
 
 /** One chunk of a run. */
 export interface RunChunk {

@@ -10,7 +10,7 @@ const MARKS = { raw: 'circle', exact: 'square', zstd: 'diamond', rans: 'circle',
 /** `rows` as measure.mjs makes them. */
 export function rateCurve(rows) {
   const lossy = rows.filter((row) => !row.identical);
-  const x = linear(0, 2 * Math.ceil(Math.max(...rows.map((row) => row.bitsPerValue)) / 2), PLOT.left, PLOT.right);
+  const x = linear(0, 2 * Math.round(Math.max(...rows.map((row) => row.bitsPerValue)) / 2), PLOT.left, PLOT.right);
   const y = logarithmic(lossy.map((row) => row.relativeRms));
   const coders = [...new Set(rows.map((row) => row.coder))];
   const placed = rows.map((row) => ({ ...row, x: x.at(row.bitsPerValue), y: row.identical ? BAND : y.at(row.relativeRms) }));

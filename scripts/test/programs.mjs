@@ -1,5 +1,5 @@
 // The C++ tests, which run without Node. Each function builds where sources changed and returns the programs with their arguments.
-import { readdirSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT, whereStale } from '../setup.mjs';
 import { run } from './count.mjs';
@@ -25,7 +25,10 @@ export function oracleProgram() {
 function build(tests, name, command) {
   const out = `.cache/addon-tests/${name}`;
   console.log(`building ${out} where sources changed`);
-  whereStale({ output: out, sources: ['addon/codec', tests] }, () => run('sh', command(out)));
+  whereStale({ output: out, sources: ['addon/codec', tests] }, () => {
+    rmSync(join(ROOT, out), { recursive: true, force: true });
+    run('sh', command(out));
+  });
   const programs = readdirSync(join(ROOT, out)).filter((file) => !file.includes('.'));
   return programs.map((program) => [join(ROOT, out, program), ...argumentsOf(program)]);
 }

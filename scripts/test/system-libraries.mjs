@@ -7,7 +7,10 @@ export async function provideLibraries(packages, headers, libraries) {
   if (canLink(headers, libraries)) return true;
   if (!canRun('apt-get') || !(await mayInstall(packages))) return false;
   const asRoot = process.getuid() === 0 ? [] : process.env.CI ? ['sudo', '-n'] : ['sudo'];
-  const aptGet = (...args) => spawnSync('env', ['DEBIAN_FRONTEND=noninteractive', ...asRoot, 'apt-get', ...args], { stdio: 'inherit' });
+  const aptGet = (...args) => {
+    const [program, ...rest] = [...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', ...args];
+    spawnSync(program, rest, { stdio: 'inherit' });
+  };
   aptGet('update', '-qq');
   aptGet('install', '-y', '-qq', '--no-install-recommends', ...packages.split(' '));
   return canLink(headers, libraries);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <string>
 #include <vector>
 
 namespace kvreel_test {
@@ -13,6 +14,8 @@ struct Test {
 };
 inline std::vector<Test> tests;
 inline int failed_checks = 0;
+/// What a loop is at, printed with a failed check; empty where there is nothing to say.
+inline std::string at_case;
 
 struct Registration {
   Registration(const char* name, void (*run)()) { tests.push_back({name, run}); }
@@ -28,6 +31,14 @@ struct Random {
     return z ^ (z >> 31);
   }
   uint32_t below(uint32_t bound) { return static_cast<uint32_t>((next() >> 32) * bound >> 32); }
+  /// In [0, 1).
+  double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
+  /// About normal, mean 0, deviation 1: a sum of twelve.
+  double normal() {
+    double sum = -6;
+    for (int i = 0; i < 12; i++) sum += uniform();
+    return sum;
+  }
 };
 
 }  // namespace kvreel_test
@@ -39,21 +50,32 @@ struct Random {
   static void id()
 
 /// Reports a false condition and goes on; the first few are printed.
-#define CHECK(condition)                                                                                             \
-  do {                                                                                                               \
-    if (!(condition) && ++kvreel_test::failed_checks <= 20) std::printf("%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+#define CHECK(condition)                                                                                  \
+  do {                                                                                                    \
+    if (!(condition) && ++kvreel_test::failed_checks <= 20) {                                             \
+      std::printf("%s:%d: %s  %s\n", __FILE__, __LINE__, #condition, kvreel_test::at_case.c_str());       \
+    }                                                                                                     \
   } while (false)
 
-int main() {
+namespace kvreel_test {
+
+inline int run_tests() {
   int passed = 0;
   int failed = 0;
-  for (const kvreel_test::Test& test : kvreel_test::tests) {
-    const int before = kvreel_test::failed_checks;
+  for (const Test& test : tests) {
+    const int before = failed_checks;
+    at_case.clear();
     test.run();
-    const bool ok = kvreel_test::failed_checks == before;
+    const bool ok = failed_checks == before;
     ++(ok ? passed : failed);
     if (!ok) std::printf("FAILED: %s\n", test.name);
   }
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }
+
+}  // namespace kvreel_test
+
+#if !defined(KVREEL_TEST_OWN_MAIN)
+int main() { return kvreel_test::run_tests(); }
+#endif

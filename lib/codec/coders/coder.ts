@@ -57,6 +57,8 @@ export interface CodedChunk {
  */
 export interface Coder {
   readonly name: string;
+  /** Whether it keeps side information in the header. */
+  readonly hasModel: boolean;
   /** Whether it can code this chunk, and if not, why not. */
   refuses(chunk: ChunkDescription): string | undefined;
   /** Bytes that `encode` needs at most for sections and model. */

@@ -13,6 +13,7 @@ function streamsOf(chunk: ChunkDescription): { count: number; layers: number } {
 
 /** `hevc`: the same integers as `rans`, for hardware video decoders; any conforming HEVC decoder restores them. */
 export const hevc = nativeCoder('hevc', {
+  hasModel: true,
   refuses: refuseToQuantise,
   sectionCount: (chunk) => groupsOf(chunk) * streamsOf(chunk).count,
   sectionsOf: (chunk, selection) => {

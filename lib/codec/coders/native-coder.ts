@@ -1,23 +1,26 @@
 // What the coders inside the addon have in common on this side.
-import { native, NATIVE_CODERS, type NativeCoder, type NativeErrors, type NativeLayout, type NativeParameters } from '../native.js';
+import { asKvErrors, native, NATIVE_CODERS, type NativeCoder, type NativeErrors, type NativeLayout, type NativeParameters } from '../native.js';
 import { toNativeLayout } from '../layout.js';
 import type { KvLayout } from '../../types.js';
 import type { ChunkDescription, ChunkErrors, Coder } from './coder.js';
 
+const MAX_POSITION = 2 ** 24; // kMaxPosition in rotary.h
 const FLOATS: ReadonlySet<string> = new Set(['bf16', 'f16', 'f32']);
 
 /** A coder of the addon by its name there; `own` is what only this coder knows. */
-export function nativeCoder(name: NativeCoder, own: Pick<Coder, 'refuses' | 'sectionCount' | 'sectionsOf'>): Coder {
+export function nativeCoder(name: NativeCoder, own: Pick<Coder, 'hasModel' | 'refuses' | 'sectionCount' | 'sectionsOf'>): Coder {
   return {
     name,
     ...own,
-    bound: (chunk) => native().encodeBound(parametersOf(name, chunk)),
-    encode: (chunk, tensor, out, call) => native().encode(parametersOf(name, chunk), tensor, out, call.cancel, call.threads),
+    bound: (chunk) => asKvErrors(() => native().encodeBound(parametersOf(name, chunk))),
+    encode: (chunk, tensor, out, call) => asKvErrors(() => native().encode(parametersOf(name, chunk), tensor, out, call.cancel, call.threads)),
     decode: ({ chunk, model, selection, sections, bytes }, target, tensor, call) =>
-      native().decode(parametersOf(name, chunk), model, selection, sections, bytes, layoutOf(target), tensor, call.cancel, call.threads),
+      asKvErrors(() => native().decode(parametersOf(name, chunk), model, selection, sections, bytes, layoutOf(target), tensor, call.cancel, call.threads)),
     verify: async ({ chunk, model, selection, sections, bytes }, original, call) =>
       errorsOf(
-        await native().verify(parametersOf(name, chunk), model, selection, sections, bytes, layoutOf(chunk.layout), original, call.cancel, call.threads),
+        await asKvErrors(() =>
+          native().verify(parametersOf(name, chunk), model, selection, sections, bytes, layoutOf(chunk.layout), original, call.cancel, call.threads),
+        ),
       ),
   };
 }
@@ -27,6 +30,9 @@ export function refuseToQuantise(chunk: ChunkDescription): string | undefined {
   if (chunk.rung.gainEighths === undefined) return 'it quantises; ask for a rung from q7 to q2, or for another coder';
   if (chunk.layout.order === 'bytes') return 'the layout is not known, and bytes that are not understood are only ever kept exact';
   if (!FLOATS.has(chunk.layout.dtype)) return `elements of type ${chunk.layout.dtype} have too few bits to gain by quantising; use exact`;
+  if (chunk.layout.rope !== undefined && chunk.start + chunk.layout.tokens > MAX_POSITION) {
+    return `rotations are computed for positions up to ${MAX_POSITION} only; leave \`rope\` out, or use exact`;
+  }
   return undefined;
 }
 

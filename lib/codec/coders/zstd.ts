@@ -47,15 +47,46 @@ async function decodeSections(coded: CodedChunk, visit: (bytes: Uint8Array, at: 
     if (bytes.length !== Number(length) || native().xxh64(bytes) !== checksum) {
       throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: a section does not match its checksum');
     }
-    const decoded = decompress(bytes);
-    if (decoded.length !== expected) throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: a zstd section has another length than its header says');
-    visit(decoded, i * SECTION_BYTES);
+    visit(decompressExactly(decompress, bytes, expected), i * SECTION_BYTES);
   }
+}
+
+// The size that a zstd frame says it has (RFC 8878, 3.1.1.1); undefined where it says none.
+function frameContentSize(bytes: Uint8Array): number | undefined {
+  const descriptor = bytes[4] ?? 0;
+  const isSingleSegment = (descriptor & 32) !== 0;
+  const at = 5 + (isSingleSegment ? 0 : 1) + ([0, 1, 2, 4][descriptor & 3] ?? 0);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (bytes.length < at + 8) return undefined;
+  switch (descriptor >> 6) {
+    case 0:
+      return isSingleSegment ? view.getUint8(at) : undefined;
+    case 1:
+      return view.getUint16(at, true) + 256;
+    case 2:
+      return view.getUint32(at, true);
+    default:
+      return Number(view.getBigUint64(at, true));
+  }
+}
+
+// The library throws errors of its own, and takes as much memory as a frame says it needs: what it says is compared first.
+function decompressExactly(decompress: Zstd['decompress'], bytes: Uint8Array, expected: number): Uint8Array {
+  if (frameContentSize(bytes) !== expected) throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: a zstd section is not as long as it should be');
+  let decoded: Uint8Array;
+  try {
+    decoded = decompress(bytes);
+  } catch (cause) {
+    throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: a zstd section cannot be decompressed', { cause });
+  }
+  if (decoded.length !== expected) throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: a zstd section has another length than its header says');
+  return decoded;
 }
 
 /** `zstd`: level 3 on sections of 2 MiB. Single-threaded, on the JavaScript thread: a yardstick, not a road. */
 export const zstd: Coder = {
   name: 'zstd',
+  hasModel: false,
   refuses: (chunk) => (chunk.rung.name === 'exact' ? undefined : 'it restores every bit, so its only rung is exact'),
   bound: (chunk) => ({ sections: sectionCount(chunk) * compressBound(SECTION_BYTES), model: 0 }),
   sectionCount,
