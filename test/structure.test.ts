@@ -154,8 +154,8 @@ const builtinsSayNode: Rule = (sources) =>
   );
 
 /** Packages that are imported but not declared, and declared but not imported. */
-// Shipped for the addon's build where no prebuilt one fits: binding.gyp and scripts/ use them.
-const BUILD_ONLY: ReadonlySet<string> = new Set(['node-addon-api', 'node-gyp']);
+// Shipped for the addon's build where no prebuilt one fits: binding.gyp uses it.
+const BUILD_ONLY: ReadonlySet<string> = new Set(['node-addon-api']);
 
 function dependencyBreaches(sources: Sources, declared: Package): string[] {
   const shipped = { ...declared.dependencies, ...declared.optionalDependencies, ...declared.peerDependencies };
