@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const nodeGyp = findNodeGyp();
 if (nodeGyp === undefined) stop('node-gyp was not found: run `npm rebuild kvreel` (or, in a checkout, `npm install`).');
-for (const tool of ['make', process.env.CXX ?? 'c++', process.env.PYTHON ?? 'python3']) {
+for (const tool of ['make', process.env.CXX ?? 'g++', process.env.PYTHON ?? 'python3']) {
   if (!canRun(tool)) stop(`\`${tool}\` was not found. The addon is compiled with a C++17 compiler, make and Python 3: install them and try again.`);
 }
 const prefix = process.env.npm_config_nodedir ?? dirname(dirname(process.execPath));

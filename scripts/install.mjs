@@ -1,6 +1,6 @@
 // Runs where the package is installed: the addon that came with it is used if it loads here, else it is compiled.
 import { spawnSync } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +17,6 @@ if (!isCheckout && !loads(prebuilt)) compile();
 
 function compile() {
   console.log(`kvreel: no prebuilt addon loads on ${platform} with Node ${process.version}; compiling it`);
-  rmSync(prebuilt, { force: true }); // the library would try it first
   spawnSync(process.execPath, [join(root, 'scripts/build-addon.mjs')], { stdio: 'inherit' });
   if (loads(join(root, 'build/Release/kvreel.node'))) return;
   console.error(

@@ -136,7 +136,8 @@ function load(): Native {
   const root = packageRoot();
   const prebuilt = join(root, 'prebuilds', `${process.platform}-${process.arch}.node`);
   const built = join(root, 'build', 'Release', 'kvreel.node');
-  const path = [prebuilt, built].find((candidate) => existsSync(candidate));
+  // What was compiled here comes first: in a checkout it is newer, and where a prebuilt one did not load it is what replaced it.
+  const path = [built, prebuilt].find((candidate) => existsSync(candidate));
   if (path === undefined) {
     throw new KvError(
       'KV_ADDON_MISSING',

@@ -40,7 +40,7 @@ function series(coder, rows) {
 // Coders that carry the same integers have nearly the same points: each rung is named once.
 function rungLabels(rows) {
   const seen = new Set();
-  return rows.filter((row) => !row.identical && !seen.has(row.rung) && seen.add(row.rung)).map((row) => label({ x: row.x + 10, y: row.y - 8, text: row.rung, anchor: 'start' }));
+  return rows.filter((row) => !row.identical && !seen.has(row.rung) && seen.add(row.rung)).map((row) => label({ x: row.x + 14, y: row.y - 10, text: row.rung, anchor: 'start' }));
 }
 
 function mark(coder, x, y) {

@@ -54,8 +54,10 @@ export async function throughStore(kvreel, { connector, namespace, coder, tokenI
 
 /** The elements of a bf16 tensor as numbers. */
 export function valuesOf({ data }) {
-  const halves = new Uint16Array(data.slice().buffer);
-  return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
+  const halves = new Uint16Array(data.buffer, data.byteOffset, data.length / 2);
+  const bits = new Uint32Array(halves.length);
+  for (let i = 0; i < bits.length; i++) bits[i] = halves[i] << 16; // a bf16 is the upper half of a float
+  return new Float32Array(bits.buffer);
 }
 
 async function fastest(work) {

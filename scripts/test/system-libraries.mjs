@@ -28,7 +28,7 @@ async function mayInstall(packages) {
 function canLink(headers, libraries) {
   const source = `extern "C" {\n${headers.map((header) => `#include <${header}>`).join('\n')}\n}\nint main() {}\n`;
   const args = ['-x', 'c++', '-', '-o', '/dev/null', ...libraries.map((name) => `-l${name}`)];
-  return spawnSync(process.env.CXX ?? 'c++', args, { input: source, stdio: ['pipe', 'ignore', 'ignore'] }).status === 0;
+  return spawnSync(process.env.CXX ?? 'g++', args, { input: source, stdio: ['pipe', 'ignore', 'ignore'] }).status === 0;
 }
 
 function canRun(command) {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the addon's tests, without Node: build.sh OUT [asan]. Each test is one compiler command.
+# Builds the addon's tests, without Node, into a directory: build.sh OUT [plain|asan|tsan]. asan: AddressSanitizer and UBSan.
+# tsan: ThreadSanitizer, and of the tests only that of the worker pool, where the threads are. Each source is compiled once.
 set -eu
 
 out=$1
@@ -7,25 +8,46 @@ variant=${2:-plain}
 root=$(CDPATH= cd -- "$(dirname -- "$0")/../.." && pwd)
 codec=$root/addon/codec
 tests=$root/test/addon
-flags="-std=c++17 -O3 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -ffp-contract=off -I$codec"
+flags="-std=c++17 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -ffp-contract=off -pthread"
+hevc_options=
 case $variant in
-  plain) ;;
-  asan) flags="$flags -g -fsanitize=address,undefined -fno-sanitize-recover=all" ;;
-  *) echo "usage: build.sh OUT [asan]" >&2; exit 2 ;;
+  plain) flags="$flags -O3" ;;
+  asan) flags="$flags -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" hevc_options=--sanitize ;;
+  tsan) flags="$flags -O1 -g -fsanitize=thread" ;;
+  *) echo "usage: build.sh OUT [plain|asan|tsan]" >&2; exit 2 ;;
 esac
+x86=
+case $(uname -m) in x86_64 | amd64) x86=1 flags="$flags -DKVREEL_AVX2" ;; esac
 mkdir -p "$out"
 
-# build NAME SOURCE...: test/addon/NAME.cc with the codec sources it needs.
-build() {
+# link NAME OBJECT...: a program from test/addon/NAME.cc. Flags are unquoted on purpose here and below: they are lists.
+link() {
   name=$1
   shift
-  sources=
-  for source in "$@"; do sources="$sources $codec/$source"; done
-  # Unquoted on purpose: a list of flags and a list of files.
-  ${CXX:-g++} $flags -o "$out/$name" "$tests/$name.cc" $sources
+  ${CXX:-g++} $flags -I"$codec" -I"$root/addon/binding" "$tests/$name.cc" "$@" -o "$out/$name"
 }
 
-build layout_test layout.cc
-build checksum_test checksum.cc
-build float16_test
-build rotary_test rotary.cc checksum.cc
+if [ "$variant" = tsan ]; then
+  link worker_pool_test "$root/addon/binding/worker_pool.cc"
+  exit
+fi
+
+objects=$out/codec.objects
+rm -rf "$objects"
+mkdir "$objects"
+for source in "$codec"/*.cc "$codec"/hevc/*.cc; do
+  vector=
+  case $source in
+    *_avx2.cc) vector="-mavx2 -mbmi -mbmi2 -mlzcnt" ;;
+    *_avx512.cc) vector="-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mbmi -mbmi2 -mlzcnt" ;;
+  esac
+  if [ -z "$vector" ] || [ -n "$x86" ]; then
+    ${CXX:-g++} $flags $vector -c "$source" -o "$objects/$(basename "$source" .cc).o"
+  fi
+done
+
+for name in layout_test checksum_test float16_test rotary_test rans_test loops_test exact_test quantized_test chunk_fuzz; do
+  link "$name" "$objects"/*.o
+done
+link worker_pool_test "$root/addon/binding/worker_pool.cc"
+sh "$tests/hevc/build.sh" "$out" --objects "$objects" $hevc_options

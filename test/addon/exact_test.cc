@@ -153,11 +153,14 @@ TEST(refusals, "parameters that contradict each other are refused before any wor
   Random random{15};
   const ChunkParameters good{Coder::kExact, {LayoutOrder::kSplit, {2, 2, 40, 1, 8, ElementType::kBf16}, 0}, 16, {}};
   const std::vector<uint8_t> tensor = make_tensor(good.layout.shape, kNormal, &random);
+  const Encoded encoded = encode(good, tensor, 1);
   EncodeBound bound{};
   ChunkParameters bad = good;
   for (const uint32_t group : {0u, 41u, 0xffffffffu}) {
     bad.group_tokens = group;
     CHECK(encode_bound(bad, &bound) == Status::kInvalidArgument);
+    std::vector<uint8_t> decoded;
+    CHECK(decode(bad, encoded, &decoded, 1) == Status::kInvalidArgument);
   }
   bad = good;
   bad.layout.shape.tokens = 0;
@@ -173,7 +176,6 @@ TEST(refusals, "parameters that contradict each other are refused before any wor
   const std::unique_ptr<EncodeJob> job(make_encode_job(good, in(tensor), out(room)));
   CHECK(run_job(job.get(), 1) == Status::kBufferTooSmall);
 
-  const Encoded encoded = encode(good, tensor, 1);
   std::vector<uint8_t> short_tensor(tensor.size() - 1);
   RowSink sink(good.layout, out(short_tensor));
   CHECK(decode(good, encoded, whole(good), encoded.sections, &sink, 1) == Status::kInvalidArgument);

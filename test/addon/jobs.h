@@ -78,7 +78,9 @@ inline Encoded encode(const ChunkParameters& parameters, const std::vector<uint8
 }
 
 inline Selection whole(const ChunkParameters& parameters) {
-  return {0, parameters.layout.shape.layers, 0, group_count(parameters.layout.shape.tokens, parameters.group_tokens)};
+  // Groups of no tokens, which decoders refuse, cannot be counted.
+  const uint32_t group_tokens = parameters.group_tokens == 0 ? 1 : parameters.group_tokens;
+  return {0, parameters.layout.shape.layers, 0, group_count(parameters.layout.shape.tokens, group_tokens)};
 }
 
 /// The layout of the selected part, in order kSplit (kMla for one plane).

@@ -239,6 +239,30 @@ TEST(errors, "the error of normal data has the spread of an evenly spread error 
   }
 }
 
+TEST(thetas, "each layer is rotated by its own theta") {
+  constexpr double kA = 10000.0, kB = 1000000.0;
+  constexpr double kOwn[] = {kA, kB, kA}, kOnlyA[] = {kA, kA, kA}, kOnlyB[] = {kB, kB, kB};
+  for (const QuantizedCoder& coder : kCoders) {
+    Random random{39};
+    const KvShape shape{3, 2, 32, 1, 16, ElementType::kF32};
+    ChunkParameters parameters{coder.coder, {LayoutOrder::kSplit, shape, 0}, 16, {-40, 512, 16, RotaryStyle::kHalf, {kOwn, 3}}};
+    const Encoded encoded = encode(parameters, make_tensor(shape, kNormal, &random), 1);
+    std::vector<uint8_t> own, other;
+    CHECK(decode(parameters, encoded, &own, 1) == Status::kOk);
+    for (const double* thetas : {kOnlyA, kOnlyB}) {
+      parameters.quantized.thetas = {thetas, 3};
+      describe_case(parameters, kNormal);
+      CHECK(decode(parameters, encoded, &other, 1) == Status::kOk);
+      const size_t layer_bytes = own.size() / 3, key_bytes = layer_bytes / 2;
+      for (size_t layer = 0; layer < 3; layer++) {
+        const bool keys_are_same = std::memcmp(own.data() + layer * layer_bytes, other.data() + layer * layer_bytes, key_bytes) == 0;
+        CHECK(keys_are_same == (thetas[layer] == kOwn[layer]));
+        CHECK(std::memcmp(own.data() + layer * layer_bytes + key_bytes, other.data() + layer * layer_bytes + key_bytes, key_bytes) == 0);
+      }
+    }
+  }
+}
+
 TEST(sink_token, "the first token of a sequence comes back bit for bit, also where it is a NaN; a chunk of one such token is exact") {
   for (const QuantizedCoder& coder : kCoders) {
     Random random{34};
@@ -324,9 +348,9 @@ TEST(refusals, "parameters that contradict each other are refused before any wor
       CHECK(decode(bad, encoded, &decoded, 1) == Status::kInvalidArgument);
     };
     ChunkParameters bad = good;
-    for (const uint32_t dims : {1u, 3u, 65538u, 0xfffffffeu}) {
+    for (const uint32_t dims : {1u, 3u, 10u, 16u, 65538u, 0xfffffffeu}) {
       bad.quantized.rotary_dims = dims;
-      refuse("odd or absurd", bad);
+      refuse("odd, or more than a head has", bad);
     }
     for (const double theta : {0.0, -1.0, 0.5, 1e31, double(NAN), double(INFINITY)}) {
       bad = good;
@@ -351,6 +375,13 @@ TEST(refusals, "parameters that contradict each other are refused before any wor
       bad = good;
       bad.group_tokens = group;
       CHECK(encode_bound(bad, &bound) == Status::kInvalidArgument);
+      CHECK(decode(bad, encoded, &decoded, 1) == Status::kInvalidArgument);
+    }
+    for (const ElementType type : {ElementType::kF8E4m3, ElementType::kF8E5m2, ElementType::kU8}) {
+      bad = good;
+      bad.layout.shape.type = type;
+      CHECK(encode(bad, std::vector<uint8_t>(tensor.size() / 2), 1).status == Status::kUnsupported);
+      CHECK(decode(bad, encoded, &decoded, 1) == Status::kUnsupported);
     }
     at_case.clear();
     CHECK(encode_bound(good, &bound) == Status::kOk);

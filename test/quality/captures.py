@@ -1,4 +1,4 @@
-"""Captures: `.safetensors` files of one chunk's real KV, as docs/format.md's neighbour, the CLI, reads and writes them.
+"""Captures: `.safetensors` files of one chunk's real KV, as the `kvreel` command reads and writes them.
 
 Tensors `layers.<i>.k` and `layers.<i>.v` of shape [kv_heads, tokens, head_dim] (K after RoPE) and `token_ids`.
 """

@@ -2,6 +2,7 @@
 # Builds the HEVC test programs into a directory: build.sh <directory> [target ...] [--sanitize]
 # Targets: hevc_test hevc_fuzz (plain C++), hevc_oracle (libavcodec, libavutil, libde265), hevc_bench (libx265, libavcodec, libavutil).
 # Without targets: hevc_test and hevc_fuzz. --sanitize builds with AddressSanitizer and UBSan (name ends in _sanitized).
+# --objects <directory>: links the codec's objects that lie there instead of compiling them.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 codec=$here/../../../addon/codec
@@ -10,28 +11,37 @@ shift
 flags="-std=c++17 -O3 -Wall -Wextra -Werror -ffp-contract=off"
 suffix=
 targets=
-for argument in "$@"; do
-  case $argument in
+ready=
+while [ $# -gt 0 ]; do
+  case $1 in
     --sanitize) flags="-std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all" suffix=_sanitized ;;
-    *) targets="$targets $argument" ;;
+    --objects)
+      shift
+      ready=$1
+      ;;
+    *) targets="$targets $1" ;;
   esac
+  shift
 done
 : "${targets:=hevc_test hevc_fuzz}"
 mkdir -p "$out"
 x86=
 case $(uname -m) in x86_64 | amd64) x86=-DKVREEL_AVX2 ;; esac
-objects=
-for source in "$codec"/cpu.cc "$codec"/hevc/*.cc; do
-  object=$out/$(basename "$source" .cc)$suffix.o
-  vector=
-  case $source in *_avx2.cc)
-    [ -n "$x86" ] || continue
-    vector="-mavx2 -mbmi -mbmi2 -mlzcnt"
-    ;;
-  esac
-  ${CXX:-g++} $flags -fno-exceptions -fno-rtti $x86 $vector -c "$source" -o "$object"
-  objects="$objects $object"
-done
+objects=$ready/*.o
+if [ -z "$ready" ]; then
+  objects=
+  for source in "$codec"/cpu.cc "$codec"/hevc/*.cc; do
+    object=$out/$(basename "$source" .cc)$suffix.o
+    vector=
+    case $source in *_avx2.cc)
+      [ -n "$x86" ] || continue
+      vector="-mavx2 -mbmi -mbmi2 -mlzcnt"
+      ;;
+    esac
+    ${CXX:-g++} $flags -fno-exceptions -fno-rtti $x86 $vector -c "$source" -o "$object"
+    objects="$objects $object"
+  done
+fi
 for target in $targets; do
   libraries=
   case $target in

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 /** What test/quality/setup.sh made. */
 export const CACHE = process.env.KV_CACHE_DIR ?? join(homedir(), '.cache/kvreel');
 export const PYTHON = join(CACHE, 'quality/bin/python');
-export const HOW_TO_GET_PEERS = 'run `sh test/quality/setup.sh` (Python 3.11, about 2 GB under ~/.cache/kvreel or $KV_CACHE_DIR)';
+export const HOW_TO_GET_PEERS = 'run `sh test/quality/setup.sh` (Python 3.11, about 1.5 GB under ~/.cache/kvreel or $KV_CACHE_DIR)';
 
 /** One timed run of one codec over one capture; MB are 10^6 bytes of the original tensor. */
 export interface Sample {
