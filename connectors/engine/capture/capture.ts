@@ -45,10 +45,10 @@ export function readCapture(file: SafetensorsFile): ReadCapture {
   if (!directory.tensors.some(({ name }) => PLANE_NAME.test(name))) throw invalid(file.name, 'it is no KV capture: it has no tensor `layers.<i>.k`');
   const metadata = { ...directory.metadata, [HEADER_FIELD]: packHeader(file) };
   const start = numberIn(file, 'start', 0);
-  const rope = ropeOf(file);
   const geometry = geometryOf(directory);
   if (typeof geometry === 'string') return { tensor: { ...rowsOf(file), start }, metadata, notUnderstood: geometry };
-  const { headDim } = geometry.layout;
+  const { headDim, layers } = geometry.layout;
+  const rope = ropeOf(file, layers);
   const layout: KvLayout = rope !== undefined && headDim % 2 === 0 ? { ...geometry.layout, rope: { theta: rope, style: 'half' } } : geometry.layout;
   const tokenIds = readTokenIds(file);
   return { tensor: { layout, data: inOrder(file, geometry.planes), start }, metadata, ...(tokenIds && { tokenIds }) };
@@ -155,7 +155,7 @@ function newHeader({ tensor, tokenIds, metadata }: StoredCapture): Uint8Array {
   const begin = tensorBytes(tensor.layout);
   const ids = tokenIds ? [{ name: 'token_ids', dtype: 'I32', shape: [tokenIds.length], begin, end: begin + 4 * tokenIds.length }] : [];
   const theta = tensor.layout.rope?.theta;
-  const known = { ...(typeof theta === 'number' && { rope_theta: String(theta) }), ...(tensor.start !== undefined && { start: String(tensor.start) }) };
+  const known = { ...(theta !== undefined && { rope_theta: typeof theta === 'number' ? String(theta) : JSON.stringify(theta) }), ...(tensor.start !== undefined && { start: String(tensor.start) }) };
   return formatHeader([...planes, ...ids], { ...known, ...metadata });
 }
 
@@ -209,12 +209,15 @@ function corrupt(finding: string, cause?: unknown): KvError {
   return new KvError('KV_CORRUPT_OBJECT', `the object's header of a .safetensors file does not fit: ${finding}; encode the capture again`, { cause });
 }
 
-function ropeOf(file: SafetensorsFile): number | undefined {
-  const theta = file.directory.metadata.rope_theta;
-  if (theta === undefined) return undefined;
-  const value = Number(theta);
-  if (theta.trim() === '' || !Number.isFinite(value) || value < 1) throw invalid(file.name, `its metadata \`rope_theta\` is not a number of at least 1: ${JSON.stringify(theta)}`);
-  return value;
+// One base for all layers ("10000"), or a JSON list of one a layer for models that mix local and global attention. Anything else only
+// costs the gain of un-rotating K, so it is no reason to refuse the capture.
+function ropeOf(file: SafetensorsFile, layers: number): number | number[] | undefined {
+  const text = file.directory.metadata.rope_theta?.trim() ?? '';
+  const values = text.startsWith('[') ? text.replace(/^\[|\]$/g, '').split(',') : [text];
+  const thetas = values.map((value) => (value.trim() === '' ? NaN : Number(value)));
+  if (!thetas.every((theta) => theta >= 1 && theta <= 1e30)) return undefined;
+  if (thetas.length === 1) return thetas[0];
+  return thetas.length === layers ? thetas : undefined;
 }
 
 function numberIn(file: SafetensorsFile, field: string, absent: number): number {
