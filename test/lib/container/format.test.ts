@@ -1,9 +1,11 @@
-// Holds docs/format.md to what the library does: the bytes that it prints, and all that it says of coders raw, exact and rans.
-import { readFileSync } from 'node:fs';
+// Holds docs/format.md to what the library does: the bytes that it prints, and all that it says of coders. Coder hevc needs ffmpeg for that.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { tensorOf } from '../store/tensors.js';
-import { decode, encode } from '../../../lib/codec/codec.js';
+import { decode, encode, inspect } from '../../../lib/codec/codec.js';
 import { packLayout } from '../../../lib/codec/layout.js';
 import { RUNG_NAMES } from '../../../lib/codec/rungs.js';
 import type { KvTensor } from '../../../lib/types.js';
@@ -22,6 +24,20 @@ function printedBytes(): Uint8Array {
     bytes.push(...hex.trim().split(' ').map((byte) => Number.parseInt(byte, 16)));
   }
   return Uint8Array.from(bytes);
+}
+
+const hasFfmpeg = spawnSync('ffmpeg', ['-version']).status === 0;
+
+function ffmpegSamples(video: Uint8Array): Uint8Array {
+  const folder = mkdtempSync(join(tmpdir(), 'kvreel-video-'));
+  try {
+    writeFileSync(join(folder, 'in.hevc'), video);
+    const args = ['-v', 'error', '-f', 'hevc', '-i', join(folder, 'in.hevc'), '-fps_mode', 'passthrough', '-f', 'rawvideo', join(folder, 'out.yuv')];
+    expect(spawnSync('ffmpeg', args, { encoding: 'utf8' })).toMatchObject({ status: 0, stderr: '' });
+    return readFileSync(join(folder, 'out.yuv'));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** A tensor as the specification's reader gives it. */
@@ -58,5 +74,16 @@ describe('a reader written from docs/format.md alone restores', () => {
         expect(Buffer.compare(readBySpecification(object), (await decode(object)).data)).toBe(0);
       }
     }
+  });
+
+  it.runIf(hasFfmpeg)('hevc-q5, its video decoded by ffmpeg', async () => {
+    expect(Buffer.compare(readBySpecification(goldenObject('hevc-q5'), ffmpegSamples), (await decode(goldenObject('hevc-q5'))).data)).toBe(0);
+  });
+
+  it.runIf(hasFfmpeg)('hevc of more than one picture and stream', async () => {
+    const { layout, data } = tensorOf({ order: 'split', dtype: 'bf16', layers: 7, tokens: 300, kvHeads: 4, headDim: 128, rope: { theta: 10000, style: 'half' } });
+    const object = await encode({ layout, data }, { quality: 'q3', coder: 'hevc', groupTokens: 272 });
+    expect(inspect(object).lengths.length).toBe(4);
+    expect(Buffer.compare(readBySpecification(object, ffmpegSamples), (await decode(object)).data)).toBe(0);
   });
 });

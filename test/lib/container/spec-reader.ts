@@ -1,5 +1,6 @@
 // A reader of objects written from docs/format.md alone, plain and slow: it shares nothing with the library, so that the page is held to
-// what the library does. It reads what our writer wrote and checks nothing. Coders: raw, exact, rans.
+// what the library does. It reads what our writer wrote and checks nothing. Coders: raw, exact,
+// rans, and hevc with a video decoder that is given to it.
 import { unpack } from 'msgpackr';
 
 interface Layout {
@@ -181,13 +182,13 @@ function exactReader({ layout, model }: Header, rows: number): GroupReader {
 }
 
 const FRACTIONS = [1, 1.090507733, 1.189207115, 1.296839555, 1.414213562, 1.542210825, 1.681792831, 1.834008086].map(Math.fround);
-const CAP = 12;
 const power = (eighths: number): number => {
   const e = clamp(eighths, -960, 960);
   return Math.fround(at(FRACTIONS, e & 7) * 2 ** (e >> 3));
 };
 
-function ransReader({ layout, start, model }: Header, rows: number): GroupReader {
+/** What `rans` and `hevc` have in common; `cap` is the one thing that differs. */
+function quantisedPlanes({ layout, start, model }: Header, rows: number, cap: number) {
   const in_ = new Cursor(model);
   const planes = planesOf(layout);
   const tables = Array.from({ length: in_.u8() }, () => readFrequencies(in_));
@@ -200,14 +201,15 @@ function ransReader({ layout, start, model }: Header, rows: number): GroupReader
   const mean = Array.from({ length: rows * layout.layers }, () => means.varint()).map((z) => (z % 2 === 0 ? z / 2 : -(z + 1) / 2));
   const codes = readByteString(in_, planes * layout.tokens * layout.layers);
   const code = Array.from({ length: planes * layout.tokens * layout.layers }, () => codes.i8());
-  const rotation = layout.rope && { pairs: (layout.rope.rotary_dims ?? layout.head_dim) / 2, ...layout.rope };
+  const rotation = layout.rope && { ...layout.rope, pairs: (layout.rope.rotary_dims ?? layout.head_dim) / 2 };
 
   const isKey = (row: number): boolean => planes === 2 && row < rows / 2;
-  const codeOf = (layer: number, row: number, token: number): number => at(code, (layer * planes + (planes === 2 && !isKey(row) ? 1 : 0)) * layout.tokens + token);
+  const planeOf = (layer: number, row: number): number => layer * planes + (planes === 2 && !isKey(row) ? 1 : 0);
+  const codeOf = (layer: number, row: number, token: number): number => at(code, planeOf(layer, row) * layout.tokens + token);
 
   function rowOf(layer: number, row: number) {
     const dim = row % layout.head_dim;
-    let e = at(base, layer * planes + (planes === 2 && !isKey(row) ? 1 : 0));
+    let e = at(base, planeOf(layer, row));
     const s = at(scale, layer * rows + row);
     if (isKey(row)) {
       const pair = rotation?.style === 'interleaved' ? Math.floor(dim / 2) : dim % (rotation?.pairs ?? 1);
@@ -215,66 +217,141 @@ function ransReader({ layout, start, model }: Header, rows: number): GroupReader
       e = clamp(e - (s >> 1) + frequency, -960, 960);
     }
     const spread = (2 * s - e) >> 1;
-    const lowBits = isKey(row) || spread > CAP ? (spread - CAP + 3) >> 2 : 0;
-    const last = isKey(row) || lowBits > 0 ? spread - 4 * lowBits : clamp(spread, -12, CAP);
-    const firstTable = clamp((isKey(row) ? spread : last) + 12, 0, 255);
+    const lowBits = isKey(row) || spread > cap ? (spread - cap + 3) >> 2 : 0;
+    const last = isKey(row) || lowBits > 0 ? spread - 4 * lowBits : clamp(spread, -12, cap);
     const step = power(e);
-    return { step, offset: Math.fround(Math.fround(at(mean, layer * rows + row)) * step), lowBits, firstTable, lastTable: isKey(row) ? clamp(last + 12, 1, 24) : 0 };
+    return {
+      step,
+      offset: Math.fround(Math.fround(at(mean, layer * rows + row)) * step),
+      lowBits,
+      firstTable: clamp((isKey(row) ? spread : last) + 12, 0, 255),
+      lastTable: isKey(row) ? clamp(last + 12, 1, 24) : 0,
+    };
   }
 
-  return (section, layer, begin, tokens) => {
+  /** One group of one layer. */
+  return function groupOf(layer: number, begin: number, tokens: number) {
     const all = Array.from({ length: rows }, (_, row) => rowOf(layer, row));
     const bitsOf = (r: number, t: number): number => clamp(at(all, r).lowBits + (isKey(r) ? codeOf(layer, r, begin + t) : 0), 0, 14);
     const exactTokens = start === 0 && begin === 0 ? 1 : 0;
-    const escapes = section.varint();
     let lowBits = 0;
     for (let r = 0; r < rows; r++) for (let t = 0; t < tokens; t++) lowBits += bitsOf(r, t);
-    const sideBytes = Math.ceil(lowBits / 8) + 2 * escapes + exactTokens * rows * at([WIDTH[layout.dtype] ?? 0], 0);
-    const carriedBytes = Math.min(sideBytes, 2 * Math.min(8, tokens));
-    const order = sortedBy(rows, (r) => at(all, r).firstTable);
-    const { symbols, carried } = readGroup(section.take(section.left - (sideBytes - carriedBytes)), rows, tokens, order, (r, t) => {
-      const { firstTable, lastTable } = at(all, r);
-      return at(tables, isKey(r) ? clamp(firstTable + 4 * codeOf(layer, r, begin + t), 0, lastTable) : firstTable);
-    });
-    const side = new Cursor(Uint8Array.of(...carried.slice(0, carriedBytes), ...section.bytes.subarray(section.at)));
-    const place = { bit: 0 };
-    const values = matrix(rows, tokens);
-    for (let r = 0; r < rows; r++) {
-      for (let t = 0; t < tokens; t++) {
-        const b = bitsOf(r, t);
-        at(values, r)[t] = (at(at(symbols, r), t) - 128) * 2 ** b + side.bits(b, place) - (b === 0 ? 0 : 2 ** (b - 1));
-      }
-    }
-    side.at = Math.ceil(lowBits / 8);
-    for (let r = 0; r < rows; r++) {
-      const { step, offset } = at(all, r);
-      for (let t = 0; t < tokens; t++) {
-        const q = at(at(symbols, r), t) === 0 ? side.i16() : at(at(values, r), t);
-        const tau = power((isKey(r) ? -4 : 4) * codeOf(layer, r, begin + t));
-        at(values, r)[t] = Math.fround(offset + Math.fround(Math.fround(q * step) * tau));
-      }
-    }
-    if (rotation !== undefined) turnForth(values, layer, begin, tokens);
-    const patterns = values.map((row) => row.map((value) => roundedTo(layout.dtype, value)));
-    for (let r = 0; r < rows * exactTokens; r++) at(patterns, r)[0] = side.u16();
-    return patterns;
-  };
 
-  function turnForth(values: Matrix, layer: number, begin: number, tokens: number): void {
-    const { pairs = 0, theta = [], style } = rotation ?? {};
-    const base = at(theta, theta.length === 1 ? 0 : layer);
-    for (let head = 0; head < layout.kv_heads; head++) {
-      for (let pair = 0; pair < pairs; pair++) {
-        const first = at(values, head * layout.head_dim + (style === 'half' ? pair : 2 * pair));
-        const second = at(values, head * layout.head_dim + (style === 'half' ? pair + pairs : 2 * pair + 1));
-        for (let t = 0; t < tokens; t++) {
-          const angle = (start + begin + t) / base ** (pair / pairs);
-          const [cosine, sine] = [Math.fround(Math.cos(angle)), Math.fround(Math.sin(angle))];
-          const [a, b] = [at(first, t), at(second, t)];
-          first[t] = Math.fround(Math.fround(a * cosine) - Math.fround(b * sine));
-          second[t] = Math.fround(Math.fround(b * cosine) + Math.fround(a * sine));
+    function turnForth(values: Matrix): void {
+      const { pairs = 0, theta = [], style } = rotation ?? {};
+      const frequencyBase = at(theta, theta.length === 1 ? 0 : layer);
+      for (let head = 0; head < layout.kv_heads; head++) {
+        for (let pair = 0; pair < pairs; pair++) {
+          const first = at(values, head * layout.head_dim + (style === 'half' ? pair : 2 * pair));
+          const second = at(values, head * layout.head_dim + (style === 'half' ? pair + pairs : 2 * pair + 1));
+          for (let t = 0; t < tokens; t++) {
+            const angle = (start + begin + t) / frequencyBase ** (pair / pairs);
+            const [cosine, sine] = [Math.fround(Math.cos(angle)), Math.fround(Math.sin(angle))];
+            const [a, b] = [at(first, t), at(second, t)];
+            first[t] = Math.fround(Math.fround(a * cosine) - Math.fround(b * sine));
+            second[t] = Math.fround(Math.fround(b * cosine) + Math.fround(a * sine));
+          }
         }
       }
+    }
+
+    return {
+      rows: all,
+      isKey,
+      tableOf(r: number, t: number): Frequencies {
+        const { firstTable, lastTable } = at(all, r);
+        return at(tables, isKey(r) ? clamp(firstTable + 4 * codeOf(layer, r, begin + t), 0, lastTable) : firstTable);
+      },
+      sideBytes: (escapes: number): number => Math.ceil(lowBits / 8) + 2 * escapes + exactTokens * rows * (WIDTH[layout.dtype] ?? 0),
+      /** Bit patterns of symbols and side bytes. */
+      restore(symbols: Matrix, side: Cursor): Matrix {
+        const place = { bit: 0 };
+        const values = matrix(rows, tokens);
+        for (let r = 0; r < rows; r++) {
+          for (let t = 0; t < tokens; t++) {
+            const b = bitsOf(r, t);
+            at(values, r)[t] = (at(at(symbols, r), t) - 128) * 2 ** b + side.bits(b, place) - (b === 0 ? 0 : 2 ** (b - 1));
+          }
+        }
+        side.at = Math.ceil(lowBits / 8);
+        for (let r = 0; r < rows; r++) {
+          const { step, offset } = at(all, r);
+          for (let t = 0; t < tokens; t++) {
+            const q = at(at(symbols, r), t) === 0 ? side.i16() : at(at(values, r), t);
+            const tau = power((isKey(r) ? -4 : 4) * codeOf(layer, r, begin + t));
+            at(values, r)[t] = Math.fround(offset + Math.fround(Math.fround(q * step) * tau));
+          }
+        }
+        turnForth(values);
+        const patterns = values.map((row) => row.map((value) => roundedTo(layout.dtype, value)));
+        for (let r = 0; r < rows * exactTokens; r++) at(patterns, r)[0] = side.u16();
+        return patterns;
+      },
+    };
+  };
+}
+
+function ransReader(header: Header, rows: number): GroupReader {
+  const groupOf = quantisedPlanes(header, rows, 12);
+  return (section, layer, begin, tokens) => {
+    const group = groupOf(layer, begin, tokens);
+    const sideBytes = group.sideBytes(section.varint());
+    const carriedBytes = Math.min(sideBytes, 2 * Math.min(8, tokens));
+    const order = sortedBy(rows, (r) => at(group.rows, r).firstTable);
+    const { symbols, carried } = readGroup(section.take(section.left - (sideBytes - carriedBytes)), rows, tokens, order, group.tableOf);
+    return group.restore(symbols, new Cursor(Uint8Array.of(...carried.slice(0, carriedBytes), ...section.bytes.subarray(section.at))));
+  };
+}
+
+/** Shows a stream: its pictures as planar 4:2:0, one after the other. */
+export type VideoDecoder = (video: Uint8Array) => Uint8Array;
+
+// The samples of a stream in the order of its values. `side` is the pictures' width and height.
+function valuesOf(samples: Uint8Array, side: number): number[] {
+  const diagonal = (size: number): (readonly [number, number])[] =>
+    Array.from({ length: size * size }, (_, i) => [i % size, Math.floor(i / size)] as const).sort(([x, y], [u, v]) => u + v - x - y || u - x);
+  const inLeaf = (size: number) => diagonal(size / 4).flatMap(([bx, by]) => diagonal(4).map(([x, y]) => [4 * bx + x, 4 * by + y] as const));
+  const planes = [
+    { begin: 0, width: side, leaf: 32, order: inLeaf(32) },
+    { begin: side * side, width: side / 2, leaf: 16, order: inLeaf(16) },
+    { begin: (side * side * 5) / 4, width: side / 2, leaf: 16, order: inLeaf(16) },
+  ];
+  const values: number[] = [];
+  for (let picture = 0; picture < samples.length; picture += (side * side * 3) / 2) {
+    for (let block = 0; block < (side / 64) ** 2; block++) {
+      for (let leaf = 0; leaf < 4; leaf++) {
+        const column = (block % (side / 64)) * 2 + (leaf % 2);
+        const line = Math.floor(block / (side / 64)) * 2 + Math.floor(leaf / 2);
+        for (const plane of planes) {
+          for (const [x, y] of plane.order) values.push(at(samples, picture + plane.begin + (line * plane.leaf + y) * plane.width + column * plane.leaf + x));
+        }
+      }
+    }
+  }
+  return values;
+}
+
+function readHevc(header: Header, rows: number, sections: readonly Cursor[], decodeVideo: VideoDecoder, place: Place): void {
+  const { layout, group_tokens: groupTokens } = header;
+  const groupOf = quantisedPlanes(header, rows, 4);
+  const most = Math.min(layout.layers, Math.max(1, Math.floor(1572864 / (rows * Math.ceil(groupTokens / 16) * 16))));
+  const each = Math.ceil(layout.layers / Math.ceil(layout.layers / most));
+  let next = 0;
+  for (let begin = 0; begin < layout.tokens; begin += groupTokens) {
+    const tokens = Math.min(groupTokens, layout.tokens - begin);
+    const run = Math.ceil(tokens / 16) * 16;
+    for (let firstLayer = 0; firstLayer < layout.layers; firstLayer += each) {
+      const groups = Array.from({ length: Math.min(each, layout.layers - firstLayer) }, (_, i) => groupOf(firstLayer + i, begin, tokens));
+      const count = groups.length * rows * run;
+      const side = [2048, 1024, 512].find((a) => (a * a * 3) / 2 < count) ?? 256;
+      const section = at(sections, next++);
+      const values = valuesOf(decodeVideo(section.take(section.varint()).bytes), side);
+      const keys = groups.flatMap((group) => group.rows.map(({ firstTable, lastTable }, r) => 24 - Math.min(24, group.isKey(r) && lastTable < firstTable ? lastTable : firstTable)));
+      const places = new Map(sortedBy(keys.length, (i) => at(keys, i)).map((row, i) => [row, i * run]));
+      groups.forEach((group, i) => {
+        const symbols = Array.from({ length: rows }, (_, r) => values.slice(places.get(i * rows + r) ?? 0, (places.get(i * rows + r) ?? 0) + tokens));
+        place(firstLayer + i, begin, group.restore(symbols, section.take(group.sideBytes(section.varint()))));
+      });
     }
   }
 }
@@ -291,32 +368,43 @@ function roundedTo(dtype: string, value: number): number {
   return ((bits >>> 31) << 15) | (dtype === 'bf16' ? rounded : rounded - (112 << 10));
 }
 
-/** The tensor of an object, canonical: [layers][planes][kv_heads][tokens][head_dim]. Not for raw objects of other orders. */
-export function readBySpecification(object: Uint8Array): Uint8Array {
+type Place = (layer: number, begin: number, patterns: Matrix) => void;
+
+/** The tensor of an object, canonical: [layers][planes][kv_heads][tokens][head_dim]. Of raw objects the bytes as they are. */
+export function readBySpecification(object: Uint8Array, decodeVideo?: VideoDecoder): Uint8Array {
   const preamble = new Cursor(object.subarray(0, 32));
   preamble.at = 8;
   const headerBytes = preamble.u32();
   const header = unpack(object.subarray(32, 32 + headerBytes)) as Header;
-  const sections = new Cursor(object.subarray(32 + headerBytes));
+  const body = new Cursor(object.subarray(32 + headerBytes));
+  if (header.coder === 'raw') return body.bytes;
+
   const { layout, group_tokens: groupTokens } = header;
-  if (header.coder === 'raw') return sections.bytes;
   const width = WIDTH[layout.dtype] ?? 0;
-  const lengths = new Cursor(header.lengths);
   const rows = planesOf(layout) * layout.kv_heads * layout.head_dim;
-  const readGroupOf = header.coder === 'exact' ? exactReader(header, rows) : ransReader(header, rows);
   const tensor = new Uint8Array(layout.layers * rows * layout.tokens * width);
-  for (let layer = 0; layer < layout.layers; layer++) {
-    for (let begin = 0; begin < layout.tokens; begin += groupTokens) {
-      const tokens = Math.min(groupTokens, layout.tokens - begin);
-      const patterns = readGroupOf(sections.take(lengths.u32()), layer, begin, tokens);
-      patterns.forEach((row, r) => {
-        const head = Math.floor(r / layout.head_dim);
-        row.forEach((pattern, t) => {
-          const element = ((layer * (rows / layout.head_dim) + head) * layout.tokens + begin + t) * layout.head_dim + (r % layout.head_dim);
-          for (let byte = 0; byte < width; byte++) tensor[element * width + byte] = Math.floor(pattern / 2 ** (8 * byte));
-        });
+  const place: Place = (layer, begin, patterns) => {
+    patterns.forEach((row, r) => {
+      const head = Math.floor(r / layout.head_dim);
+      row.forEach((pattern, t) => {
+        const element = ((layer * (rows / layout.head_dim) + head) * layout.tokens + begin + t) * layout.head_dim + (r % layout.head_dim);
+        for (let byte = 0; byte < width; byte++) tensor[element * width + byte] = Math.floor(pattern / 2 ** (8 * byte));
       });
-    }
+    });
+  };
+
+  const lengths = new Cursor(header.lengths);
+  const sections = Array.from({ length: header.lengths.length / 4 }, () => body.take(lengths.u32()));
+  if (header.coder === 'hevc') {
+    if (decodeVideo === undefined) throw new Error('hevc needs a decoder');
+    readHevc(header, rows, sections, decodeVideo, place);
+    return tensor;
   }
+  const readSection = header.coder === 'exact' ? exactReader(header, rows) : ransReader(header, rows);
+  const groups = Math.ceil(layout.tokens / groupTokens);
+  sections.forEach((section, i) => {
+    const [layer, begin] = [Math.floor(i / groups), (i % groups) * groupTokens];
+    place(layer, begin, readSection(section, layer, begin, Math.min(groupTokens, layout.tokens - begin)));
+  });
   return tensor;
 }
