@@ -1,7 +1,7 @@
 // `npm test`: sets itself up, runs everything that tells whether the tree is sound, and prints the total last.
-// `npm test -- NAME...` runs only these: types, vitest, addon, hevc, oracle.
+// `npm test -- NAME...` runs only these: types, vitest, addon, threads, oracle.
 import { countPrograms, runStep } from './test/count.mjs';
-import { addonPrograms, hevcPrograms, oracleProgram } from './test/programs.mjs';
+import { addonPrograms, oracleProgram } from './test/programs.mjs';
 import { provideLibraries } from './test/system-libraries.mjs';
 import { types, vitest } from './test/typescript.mjs';
 import { setUp } from './setup.mjs';
@@ -12,7 +12,7 @@ const STEPS = {
   types,
   vitest,
   addon: () => countPrograms(() => [...addonPrograms('plain'), ...addonPrograms('asan')]),
-  hevc: () => countPrograms(() => [...hevcPrograms([]), ...hevcPrograms(['--sanitize'])]),
+  threads: () => countPrograms(() => addonPrograms('tsan')),
   oracle: () => (hasOracle ? countPrograms(oracleProgram) : withoutOracle()),
 };
 

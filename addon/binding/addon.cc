@@ -191,6 +191,11 @@ Napi::Value Addon::decode_into(const Napi::CallbackInfo& info, bool verify) {
       !read_bytes(info[6], "tensor", &tensor) || !read_cancel_flag(info[7], &cancel)) {
     return env.Undefined();
   }
+  const Status selected_status = check_selection(parameters, selection, sections.size, target.shape);
+  if (selected_status != Status::kOk) {
+    error_of(env, selected_status).ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
   auto call = std::make_unique<Call>(env);
   call->held.push_back(Napi::Persistent(info[0].As<Napi::Object>().Get("thetas").As<Napi::Object>()));
   for (const size_t i : {1, 3, 4, 6, 7}) call->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));

@@ -67,7 +67,7 @@ bool WorkerPool::submit(std::shared_ptr<PooledJob> job) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (queue_.size() >= kMaxQueued) return false;
   for (uint32_t worker = 0; worker < job->workers(); worker++) queue_.push_back({job, worker});
-  while (threads_.size() < thread_count_ && threads_.size() < queue_.size()) threads_.emplace_back([this] { work(); });
+  for (; threads_.size() < thread_count_ && idle_ < queue_.size(); idle_++) threads_.emplace_back([this] { work(); });
   wake_.notify_all();
   return true;
 }
@@ -79,10 +79,12 @@ void WorkerPool::work() {
     if (queue_.empty()) return;
     Ticket ticket = std::move(queue_.front());
     queue_.pop_front();
+    idle_--;
     lock.unlock();
     ticket.job->help(ticket.worker);
     ticket.job.reset();
     lock.lock();
+    idle_++;
   }
 }
 

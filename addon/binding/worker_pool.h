@@ -66,6 +66,7 @@ class WorkerPool {
   std::condition_variable wake_;
   std::deque<Ticket> queue_;
   std::vector<std::thread> threads_;
+  size_t idle_ = 0;  // threads that hold no ticket
   bool stopping_ = false;
 };
 

@@ -21,7 +21,11 @@ Status encode_bound(const ChunkParameters& parameters, EncodeBound* bound) noexc
 // Null where memory ran out. The spans must outlive the job.
 EncodeJob* make_encode_job(const ChunkParameters& parameters, ConstBytes tensor, Bytes out) noexcept;
 
-// The sink's layout is that of the selected part. Coder raw knows no parts: its selection must be the whole chunk.
+// Whether a selection lies inside the chunk, has that many sections, and is what `target` has room for; all of it may come from a hostile
+// header. kInvalidArgument if not.
+Status check_selection(const ChunkParameters& parameters, const Selection& selection, size_t sections, const KvShape& target) noexcept;
+
+// For what check_selection() accepted. The sink's layout is that of the selected part. Coder raw knows no parts: its selection must be the whole chunk.
 ChunkJob* make_decode_job(const ChunkParameters& parameters, ConstBytes model, const Selection& selection, Span<const Section> sections,
                           ConstBytes object, RowSink* sink) noexcept;
 
