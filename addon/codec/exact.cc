@@ -43,27 +43,25 @@ uint64_t deviation_of_row(const uint16_t* row, size_t tokens, uint32_t bits, uin
   return exact_deviation_of_row(row, tokens, bits, mean);
 }
 
-size_t symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, ExactBinRange range, uint32_t bits,
-                      uint8_t* symbols) noexcept {
+size_t symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, ExactBinRange range, uint32_t bits, uint8_t* symbols) noexcept {
 #if defined(KVREEL_AVX2)
-  if (cpu_has_avx2()) return exact_symbols_of_row_avx2(row, tokens, channel, shift, range, bits, symbols);
+  if (cpu_has_avx2()) return exact_symbols_of_row_avx2(row, tokens, channel, range, bits, symbols);
 #endif
-  return exact_symbols_of_row(row, tokens, channel, shift, range, bits, symbols);
+  return exact_symbols_of_row(row, tokens, channel, range, bits, symbols);
 }
 
-void restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t bits, const uint8_t* low,
-                 uint16_t* out) noexcept {
+void restore_rows(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t bits, const uint8_t* low, uint16_t* out) noexcept {
 #if defined(KVREEL_AVX2)
-  if (tokens % 16 == 0 && cpu_has_avx2()) return exact_restore_row_avx2(symbols, tokens, channel, shift, bits, low, out);
+  if (tokens % 16 == 0 && cpu_has_avx2()) return exact_restore_rows_avx2(symbols, tokens, channels, bits, low, out);
 #endif
-  exact_restore_row(symbols, tokens, channel, shift, bits, low, out);
+  exact_restore_rows(symbols, tokens, channels, bits, low, out);
 }
 
-size_t pack_low_bits(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept {
+size_t pack_rows(const uint16_t* values, size_t stride, size_t tokens, Span<const ExactChannel> channels, uint8_t* out) noexcept {
 #if defined(KVREEL_AVX2)
-  if (tokens % 16 == 0 && cpu_has_avx2()) return exact_pack_low_bits_avx2(values, tokens, shift, out);
+  if (tokens % 16 == 0 && cpu_has_avx2()) return exact_pack_rows_avx2(values, stride, tokens, channels, out);
 #endif
-  return exact_pack_low_bits(values, tokens, shift, out);
+  return exact_pack_rows(values, stride, tokens, channels, out);
 }
 
 // Looks at one channel and chooses how it is coded; returns its class. `channel->table` is left to be set.
@@ -76,7 +74,8 @@ uint32_t describe_channel(const uint16_t* row, size_t tokens, ElementType type, 
   int level = spread < 0.125 ? 0 : std::ilogb(spread) - 1 + kSpreadBias;
   if (level < 0) level = 0;
   if (level > 15) level = 15;
-  const double mean_in_bins = std::ldexp(mean, -int(shift_of_class(uint32_t(level) << 4, type)));
+  channel->shift = uint8_t(shift_of_class(uint32_t(level) << 4, type));
+  const double mean_in_bins = std::ldexp(mean, -int(channel->shift));
   channel->mean_bin = uint16_t(mean_in_bins);
   const uint32_t place = uint32_t((mean_in_bins - channel->mean_bin) * 4);
   double rarer_sign = double(sums.negative) / double(tokens);
@@ -114,11 +113,11 @@ size_t carried_bytes(size_t low_bits, size_t tokens) noexcept {
   return low_bits < rans_carried_bytes(tokens) ? low_bits : rans_carried_bytes(tokens);
 }
 
-SectionShape section_shape(const ExactModel& model, Span<const ExactChannel> channels, size_t tokens) noexcept {
+SectionShape section_shape(bool has_low_halves, Span<const ExactChannel> channels, size_t tokens) noexcept {
   SectionShape shape{};
-  for (size_t c = 0; c < channels.size; c++) shape.low_bits += (tokens * model.tables[channels[c].table].shift + 7) / 8;
+  for (size_t c = 0; c < channels.size; c++) shape.low_bits += exact_low_bytes(channels[c], tokens);
   shape.carried = carried_bytes(shape.low_bits, tokens);
-  shape.low_halves = model.has_low_halves ? 2 * channels.size * tokens : 0;
+  shape.low_halves = has_low_halves ? 2 * channels.size * tokens : 0;
   return shape;
 }
 
@@ -212,7 +211,7 @@ class ExactEncodeJob final : public EncodeJob {
       const uint32_t channel_class = describe_channel(row, tokens, type, &channel);
       classes_[layer * rows_ + r] = uint8_t(channel_class);
       uint8_t* symbols = s.symbols.data();
-      symbols_of_row(row, tokens, channel, shift_of_class(channel_class, type), {0, kExactBins}, exact_magnitude_bits(type), symbols);
+      symbols_of_row(row, tokens, channel, {0, kExactBins}, exact_magnitude_bits(type), symbols);
       uint32_t* even = s.histograms.data() + channel_class * kRansSymbols;
       uint32_t* odd = even + kClasses * kRansSymbols;
       size_t t = 0;
@@ -265,9 +264,7 @@ class ExactEncodeJob final : public EncodeJob {
     const uint32_t magnitude_bits = exact_magnitude_bits(layout_.shape.type);
     size_t escapes = 0;
     for (size_t r = 0; r < rows_; r++) {
-      const uint8_t table = channels[r].table;
-      escapes += symbols_of_row(s.rows.data() + r * tokens, tokens, channels[r], model_.tables[table].shift, bins_[table], magnitude_bits,
-                                s.symbols.data() + r * tokens);
+      escapes += symbols_of_row(s.rows.data() + r * tokens, tokens, channels[r], bins_[channels[r].table], magnitude_bits, s.symbols.data() + r * tokens);
     }
     uint64_t offset = layer * layer_bound_;
     const uint32_t full = layout_.shape.tokens / group_tokens_;
@@ -290,7 +287,7 @@ class ExactEncodeJob final : public EncodeJob {
     for (uint32_t i = 0; i < count; i++) {
       const size_t begin = size_t(group + i) * group_tokens_;
       uint8_t* const low = s.low_bits.data() + i * low_bits_room();
-      low_bits = pack_group(channels, s, begin, tokens, low);
+      low_bits = pack_rows(s.rows.data() + begin, stride, tokens, channels, low);
       streams[i] = {s.symbols.data() + begin, nullptr, {}, {s.streams.data() + i * bound, bound}, {}};
       std::memcpy(streams[i].carried.byte, low, carried_bytes(low_bits, tokens));
     }
@@ -357,15 +354,6 @@ class ExactEncodeJob final : public EncodeJob {
       }
     }
     return count;
-  }
-
-  // Packs the low bits of all rows of a group and returns their bytes.
-  size_t pack_group(Span<const ExactChannel> channels, EncodeScratch& s, size_t begin, size_t tokens, uint8_t* out) noexcept {
-    uint8_t* p = out;
-    for (size_t r = 0; r < rows_; r++) {
-      p += pack_low_bits(s.rows.data() + r * layout_.shape.tokens + begin, tokens, model_.tables[channels[r].table].shift, p);
-    }
-    return size_t(p - out);
   }
 
   // Of one group, with space for what vector stores write too much.
@@ -444,7 +432,9 @@ class ExactDecodeJob final : public ChunkJob {
   ~ExactDecodeJob() override { delete[] scratch_; }
 
   Status start(uint32_t workers) noexcept override {
-    Status status = sink_->start(workers, group_tokens_);
+    EncodeBound bound{};
+    Status status = exact_encode_bound(source_, group_tokens_, &bound);
+    if (status == Status::kOk) status = sink_->start(workers, group_tokens_);
     if (status != Status::kOk) return status;
     status = model_.read(model_bytes_, rows_ * source_.layers, exact_magnitude_bits(source_.type));
     if (status != Status::kOk) return status;
@@ -491,7 +481,7 @@ class ExactDecodeJob final : public ChunkJob {
                        DecodeScratch& s, uint32_t worker) noexcept {
     const size_t begin = (selection_.group_begin + group) * group_tokens_;
     const size_t tokens = begin + group_tokens_ <= source_.tokens ? group_tokens_ : source_.tokens - begin;
-    const SectionShape shape = section_shape(model_, channels, tokens);
+    const SectionShape shape = section_shape(model_.has_low_halves, channels, tokens);
     SectionParts parts[kLockstep];
     RansStream streams[kLockstep];
     size_t coded = 0;
@@ -513,7 +503,7 @@ class ExactDecodeJob final : public ChunkJob {
     for (size_t i = 0; i < count; i++) {
       if (parts[i].stored.size != 0) {
         copy_rows(parts[i].stored, s);
-      } else if (!restore_rows(*stream++, parts[i], shape, channels, tokens, s)) {
+      } else if (!restore_group(*stream++, parts[i], shape, channels, tokens, s)) {
         return Status::kCorrupt;
       }
       const Status put = sink_->put(s.rows.data(), s.low_halves.data(), unit, (group + i) * group_tokens_, tokens, worker);
@@ -531,36 +521,26 @@ class ExactDecodeJob final : public ChunkJob {
     }
   }
 
-  bool restore_rows(const RansStream& stream, const SectionParts& parts, const SectionShape& shape, Span<const ExactChannel> channels, size_t tokens,
-                    DecodeScratch& s) noexcept {
+  bool restore_group(const RansStream& stream, const SectionParts& parts, const SectionShape& shape, Span<const ExactChannel> channels, size_t tokens,
+                     DecodeScratch& s) noexcept {
     std::memcpy(s.low_bits.data(), stream.carried.byte, shape.carried);
     if (parts.low_bits.size > 0) std::memcpy(s.low_bits.data() + shape.carried, parts.low_bits.data, parts.low_bits.size);
-    const uint32_t magnitude_bits = exact_magnitude_bits(source_.type);
-    const uint8_t* low = s.low_bits.data();
-    ConstBytes escapes = parts.escapes;
-    for (size_t r = 0; r < rows_; r++) {
-      const uint8_t* symbols = stream.symbols + r * tokens;
-      uint16_t* row = s.rows.data() + r * tokens;
-      const uint32_t shift = model_.tables[channels[r].table].shift;
-      restore_row(symbols, tokens, channels[r], shift, magnitude_bits, low, row);
-      low += (tokens * shift + 7) / 8;
-      if (parts.escapes.size > 0 && !place_escapes(symbols, tokens, &escapes, row)) return false;
-    }
-    if (escapes.size != 0) return false;
+    restore_rows(stream.symbols, tokens, channels, exact_magnitude_bits(source_.type), s.low_bits.data(), s.rows.data());
+    if (!place_escapes(stream.symbols, rows_ * tokens, parts.escapes, s.rows.data())) return false;
     if (parts.low_halves.size == 0 && s.low_halves.size() != 0) std::memset(s.low_halves.data(), 0, 2 * s.low_halves.size());
     for (size_t i = 0; 2 * i < parts.low_halves.size; i++) s.low_halves[i] = load_u16(parts.low_halves.data + 2 * i);
     return true;
   }
 
-  static bool place_escapes(const uint8_t* symbols, size_t tokens, ConstBytes* escapes, uint16_t* row) noexcept {
-    if (std::memchr(symbols, kExactEscape, tokens) == nullptr) return true;
-    for (size_t t = 0; t < tokens; t++) {
-      if (symbols[t] != kExactEscape) continue;
-      if (escapes->size < 2) return false;
-      row[t] = load_u16(escapes->data);
-      *escapes = escapes->from(2);
+  // Each escape, in the order of `rows`, has its value; and the other way round.
+  static bool place_escapes(const uint8_t* symbols, size_t count, ConstBytes escapes, uint16_t* rows) noexcept {
+    const uint8_t* const end = symbols + count;
+    for (const uint8_t* p = symbols; (p = static_cast<const uint8_t*>(std::memchr(p, kExactEscape, size_t(end - p)))) != nullptr; p++) {
+      if (escapes.size == 0) return false;
+      rows[p - symbols] = load_u16(escapes.data);
+      escapes = escapes.from(2);
     }
-    return true;
+    return escapes.size == 0;
   }
 
   const KvShape source_;

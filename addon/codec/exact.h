@@ -22,8 +22,12 @@ constexpr uint8_t kExactEscape = 255;
 struct ExactChannel {
   uint16_t mean_bin;  // mean magnitude >> shift
   uint8_t table;
+  uint8_t shift;  // its table's
   uint8_t flip;  // 1: the sign bit is stored inverted, so that 0 is the commoner sign
 };
+
+// Bytes of one channel's raw low bits.
+inline size_t exact_low_bytes(const ExactChannel& channel, size_t tokens) noexcept { return (tokens * channel.shift + 7) / 8; }
 
 // What the decoder must know of one table.
 struct ExactTable {
@@ -59,24 +63,25 @@ struct ExactBinRange {
 ExactSums exact_sum_row(const uint16_t* row, size_t tokens, uint32_t magnitude_bits) noexcept;
 uint64_t exact_deviation_of_row(const uint16_t* row, size_t tokens, uint32_t magnitude_bits, uint16_t mean) noexcept;
 // 16-bit patterns -> symbols; returns the number of escapes.
-size_t exact_symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, ExactBinRange range, uint32_t magnitude_bits,
+size_t exact_symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& channel, ExactBinRange range, uint32_t magnitude_bits,
                             uint8_t* symbols) noexcept;
-// Symbols and low bits -> 16-bit patterns.
-void exact_restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
-                       uint16_t* out) noexcept;
-// Packs the low `shift` bits of each value, first value lowest, and returns the bytes written: (tokens * shift + 7) / 8.
-size_t exact_pack_low_bits(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept;
+// Symbols and low bits -> 16-bit patterns, for all rows of a group: [row][token].
+void exact_restore_rows(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t magnitude_bits, const uint8_t* low,
+                        uint16_t* out) noexcept;
+// Packs the low `shift` bits of the values [row * stride + token] of a group, first value lowest, each row from a byte of its own, and
+// returns the bytes written.
+size_t exact_pack_rows(const uint16_t* values, size_t stride, size_t tokens, Span<const ExactChannel> channels, uint8_t* out) noexcept;
 
 #if defined(KVREEL_AVX2)
 ExactSums exact_sum_row_avx2(const uint16_t* row, size_t tokens, uint32_t magnitude_bits) noexcept;
 uint64_t exact_deviation_of_row_avx2(const uint16_t* row, size_t tokens, uint32_t magnitude_bits, uint16_t mean) noexcept;
-size_t exact_symbols_of_row_avx2(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, ExactBinRange range,
-                                 uint32_t magnitude_bits, uint8_t* symbols) noexcept;
-// For tokens that are a multiple of 16. Reads up to 8 bytes of `low` past the row's own.
-void exact_restore_row_avx2(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits,
-                            const uint8_t* low, uint16_t* out) noexcept;
-// For tokens that are a multiple of 16. Writes up to 8 bytes past the row's own.
-size_t exact_pack_low_bits_avx2(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept;
+size_t exact_symbols_of_row_avx2(const uint16_t* row, size_t tokens, const ExactChannel& channel, ExactBinRange range, uint32_t magnitude_bits,
+                                 uint8_t* symbols) noexcept;
+// For tokens that are a multiple of 16. Reads up to 8 bytes of `low` past its end.
+void exact_restore_rows_avx2(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t magnitude_bits, const uint8_t* low,
+                             uint16_t* out) noexcept;
+// For tokens that are a multiple of 16. Writes up to 8 bytes past the end.
+size_t exact_pack_rows_avx2(const uint16_t* values, size_t stride, size_t tokens, Span<const ExactChannel> channels, uint8_t* out) noexcept;
 #endif
 
 }  // namespace kvreel

@@ -33,10 +33,11 @@ uint64_t KVREEL_VARIANT(exact_deviation_of_row)(const uint16_t* row, size_t toke
   return total;
 }
 
-size_t KVREEL_VARIANT(exact_symbols_of_row)(const uint16_t* row, size_t tokens, const ExactChannel& channel, uint32_t shift, ExactBinRange range,
+size_t KVREEL_VARIANT(exact_symbols_of_row)(const uint16_t* row, size_t tokens, const ExactChannel& channel, ExactBinRange range,
                                             uint32_t magnitude_bits, uint8_t* symbols) noexcept {
   const uint16_t mask = uint16_t((1u << magnitude_bits) - 1);
   const uint16_t first_bin = uint16_t(channel.mean_bin - kExactBinsBelowMean);
+  const uint32_t shift = channel.shift;
   const uint16_t flip = channel.flip, begin = range.begin, count = uint16_t(range.end - range.begin);
   uint16_t escapes = 0;
   size_t total = 0;

@@ -82,6 +82,7 @@ Status ExactModel::read(ConstBytes in, size_t channel_count, uint32_t magnitude_
       if (part == 0) {
         if (column[c] >= tables.size()) return Status::kCorrupt;
         channel.table = column[c];
+        channel.shift = tables[column[c]].shift;
       } else if (part == 1) {
         channel.mean_bin = column[c];
       } else {

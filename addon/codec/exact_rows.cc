@@ -7,9 +7,11 @@ namespace kvreel {
 #include "exact_loops.inl"
 #undef KVREEL_VARIANT
 
-void exact_restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low,
-                       uint16_t* out) noexcept {
+namespace {
+
+void restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t magnitude_bits, const uint8_t* low, uint16_t* out) noexcept {
   const uint32_t first_bin = channel.mean_bin - kExactBinsBelowMean;  // modulo 2^32, as is the sum below
+  const uint32_t shift = channel.shift;
   uint32_t bits = 0, held = 0;
   for (size_t t = 0; t < tokens; t++) {
     while (held < shift) {
@@ -24,8 +26,7 @@ void exact_restore_row(const uint8_t* symbols, size_t tokens, const ExactChannel
   }
 }
 
-size_t exact_pack_low_bits(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept {
-  uint8_t* const begin = out;
+uint8_t* pack_row(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept {
   uint32_t bits = 0, held = 0;
   for (size_t t = 0; t < tokens; t++) {
     bits |= (values[t] & ((1u << shift) - 1)) << held;
@@ -33,7 +34,23 @@ size_t exact_pack_low_bits(const uint16_t* values, size_t tokens, uint32_t shift
     for (; held >= 8; held -= 8, bits >>= 8) *out++ = uint8_t(bits);
   }
   if (held > 0) *out++ = uint8_t(bits);
-  return size_t(out - begin);
+  return out;
+}
+
+}  // namespace
+
+void exact_restore_rows(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t magnitude_bits, const uint8_t* low,
+                        uint16_t* out) noexcept {
+  for (size_t r = 0; r < channels.size; r++) {
+    restore_row(symbols + r * tokens, tokens, channels[r], magnitude_bits, low, out + r * tokens);
+    low += exact_low_bytes(channels[r], tokens);
+  }
+}
+
+size_t exact_pack_rows(const uint16_t* values, size_t stride, size_t tokens, Span<const ExactChannel> channels, uint8_t* out) noexcept {
+  uint8_t* p = out;
+  for (size_t r = 0; r < channels.size; r++) p = pack_row(values + r * stride, tokens, channels[r].shift, p);
+  return size_t(p - out);
 }
 
 }  // namespace kvreel

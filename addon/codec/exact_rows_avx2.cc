@@ -15,17 +15,20 @@ namespace {
 
 inline uint64_t low_bits_mask(uint32_t shift) noexcept { return 0x0001000100010001u * ((1u << shift) - 1); }
 
-// Four values starting at bit `at`: at most 4 + 48 bits, so one unaligned load is enough.
-inline uint64_t spread_four(const uint8_t* low, uint32_t at, uint64_t mask) noexcept {
+inline uint64_t load_u64(const uint8_t* p) noexcept {
   uint64_t word;
-  std::memcpy(&word, low + at / 8, 8);
-  return _pdep_u64(word >> (at % 8), mask);
+  std::memcpy(&word, p, 8);
+  return word;
 }
 
-void restore_16(const uint8_t* symbols, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits, const uint8_t* low, uint16_t* out) noexcept {
+inline void restore_16(const uint8_t* symbols, const ExactChannel& channel, uint32_t magnitude_bits, const uint8_t* low, uint16_t* out) noexcept {
+  const uint32_t shift = channel.shift;
   const uint64_t mask = low_bits_mask(shift);
-  const __m256i low_bits = _mm256_setr_epi64x(int64_t(spread_four(low, 0, mask)), int64_t(spread_four(low, 4 * shift, mask)),
-                                              int64_t(spread_four(low, 8 * shift, mask)), int64_t(spread_four(low, 12 * shift, mask)));
+  // Eight values are `shift` bytes, so the second four of them begin at half a byte where it is odd.
+  const uint8_t* const middle = low + shift / 2;
+  const uint32_t odd = shift % 2 * 4;
+  const __m256i low_bits = _mm256_setr_epi64x(int64_t(_pdep_u64(load_u64(low), mask)), int64_t(_pdep_u64(load_u64(middle) >> odd, mask)),
+                                              int64_t(_pdep_u64(load_u64(low + shift), mask)), int64_t(_pdep_u64(load_u64(middle + shift) >> odd, mask)));
   const __m256i symbol = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols)));
   const __m256i first_bin = _mm256_set1_epi16(int16_t(channel.mean_bin - kExactBinsBelowMean));
   const __m256i bin = _mm256_add_epi16(first_bin, _mm256_srli_epi16(symbol, 1));
@@ -35,7 +38,7 @@ void restore_16(const uint8_t* symbols, const ExactChannel& channel, uint32_t sh
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_or_si256(_mm256_sll_epi16(sign, _mm_cvtsi32_si128(int(magnitude_bits))), kept));
 }
 
-void pack_16(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept {
+inline void pack_16(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept {
   const uint64_t mask = low_bits_mask(shift);
   uint64_t four[4];
   for (int i = 0; i < 4; i++) {
@@ -57,14 +60,21 @@ void pack_16(const uint16_t* values, uint32_t shift, uint8_t* out) noexcept {
 
 }  // namespace
 
-void exact_restore_row_avx2(const uint8_t* symbols, size_t tokens, const ExactChannel& channel, uint32_t shift, uint32_t magnitude_bits,
-                            const uint8_t* low, uint16_t* out) noexcept {
-  for (size_t t = 0; t < tokens; t += 16, low += 2 * shift) restore_16(symbols + t, channel, shift, magnitude_bits, low, out + t);
+void exact_restore_rows_avx2(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t magnitude_bits, const uint8_t* low,
+                             uint16_t* out) noexcept {
+  for (size_t r = 0; r < channels.size; r++) {
+    for (size_t t = 0; t < tokens; t += 16, low += 2 * channels[r].shift, symbols += 16, out += 16) {
+      restore_16(symbols, channels[r], magnitude_bits, low, out);
+    }
+  }
 }
 
-size_t exact_pack_low_bits_avx2(const uint16_t* values, size_t tokens, uint32_t shift, uint8_t* out) noexcept {
-  for (size_t t = 0; t < tokens; t += 16, out += 2 * shift) pack_16(values + t, shift, out);
-  return tokens / 8 * shift;
+size_t exact_pack_rows_avx2(const uint16_t* values, size_t stride, size_t tokens, Span<const ExactChannel> channels, uint8_t* out) noexcept {
+  uint8_t* p = out;
+  for (size_t r = 0; r < channels.size; r++) {
+    for (size_t t = 0; t < tokens; t += 16, p += 2 * channels[r].shift) pack_16(values + r * stride + t, channels[r].shift, p);
+  }
+  return size_t(p - out);
 }
 
 }  // namespace kvreel

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "float16.h"
 #include "quantized_kernels.h"
 
 namespace kvreel {
@@ -21,7 +22,7 @@ float step_of(int32_t eighths) noexcept {
   static constexpr float kFraction[8] = {1.0f,        1.090507733f, 1.189207115f, 1.296839555f,
                                          1.414213562f, 1.542210825f, 1.681792831f, 1.834008086f};
   const int32_t e = clamp(eighths, kStepMin, kStepMax);
-  return std::ldexp(kFraction[e & 7], e >> 3);
+  return float_of(bits_of(kFraction[e & 7]) + (uint32_t(e >> 3) << 23));
 }
 
 // 2^(code / 2)
@@ -122,6 +123,7 @@ Status describe_quantized_layer(const float* rows, const KvShape& shape, const Q
   float* const norms = scratch;
   float* const sorted = scratch + tokens;
   float* const inverse_tau = scratch + 2 * tokens;
+  float* const reach = scratch + 3 * tokens;  // what a token's deviation is multiplied by before it is divided by the step
   const size_t first = exact_tokens(parameters) < tokens ? exact_tokens(parameters) : 0;
   Buffer<float> means;
   if (means.resize(channels) != Status::kOk) return Status::kOutOfMemory;
@@ -136,7 +138,10 @@ Status describe_quantized_layer(const float* rows, const KvShape& shape, const Q
     }
     int8_t* const codes = model->token_code.data() + (size_t(layer) * shape.planes + p) * tokens;
     describe_tokens(plane, means.data(), norms, sorted, codes);
-    for (size_t t = 0; t < tokens; t++) inverse_tau[t] = tau_of(-codes[t]);
+    for (size_t t = 0; t < tokens; t++) {
+      inverse_tau[t] = tau_of(-codes[t]);
+      reach[t] = plane.is_key ? 1 / inverse_tau[t] : inverse_tau[t];
+    }
     int8_t* const scale = model->scale.data() + size_t(layer) * all_rows + p * channels;
     for (size_t c = 0; c < channels; c++) {
       const float* row = plane.rows + c * tokens + first;
@@ -157,12 +162,13 @@ Status describe_quantized_layer(const float* rows, const KvShape& shape, const Q
         const int32_t eighths = channel_eighths(parameters, plane.is_key, base, scale[c], c % shape.head_dim);
         const double step = step_of(eighths), steps = std::rint(means[c] / step);
         const float* row = plane.rows + c * tokens;
-        float largest = 0;
+        // The larger of two floats that are not negative is the one whose bits are larger; integers let compilers vectorise.
+        int32_t largest_bits = 0;
         for (size_t t = first; t < tokens; t++) {
-          const float tau = plane.is_key ? 1 / inverse_tau[t] : inverse_tau[t];
-          const float distance = std::fabs(row[t] - means[c]) * tau;
-          largest = distance > largest ? distance : largest;
+          const int32_t distance = int32_t(bits_of(std::fabs(row[t] - means[c]) * reach[t]));
+          largest_bits = distance > largest_bits ? distance : largest_bits;
         }
+        const float largest = float_of(uint32_t(largest_bits));
         if (!(largest < 3e38f)) return Status::kUnsupported;
         fits = (std::fabs(steps) < kMeanLimit && largest / step < kLargestQ - 2) || base >= kStepMax - 8;
         mean[c] = int32_t(std::fabs(steps) < kMeanLimit ? steps : 0);
@@ -187,10 +193,12 @@ void token_factors(const QuantizedModel& model, const KvShape& shape, uint32_t l
   }
 }
 
-Status RowRotation::build(const QuantizedParameters& parameters, uint32_t layers, uint32_t tokens) noexcept {
+Status RowRotation::build(const QuantizedParameters& parameters, const KvShape& shape) noexcept {
+  const uint32_t layers = shape.layers, tokens = shape.tokens;
   parameters_ = parameters;
   tokens_ = tokens;
   if (parameters.rotary_dims == 0) return Status::kOk;
+  if (parameters.rotary_dims > shape.head_dim) return Status::kInvalidArgument;
   const Span<const double> thetas = parameters.thetas;
   if (thetas.size != 1 && thetas.size != layers) return Status::kInvalidArgument;
   const size_t floats = rotary_table_floats(parameters.rotary_dims, tokens);
@@ -217,18 +225,21 @@ Status RowRotation::build(const QuantizedParameters& parameters, uint32_t layers
 }
 
 void RowRotation::apply(const KvShape& shape, uint32_t layer, float* rows, size_t stride, size_t token_begin, size_t tokens, bool undo) const noexcept {
+  for (size_t head = 0; head < shape.kv_heads; head++) {
+    apply_to_head(layer, rows + head * shape.head_dim * stride, stride, token_begin, tokens, undo);
+  }
+}
+
+void RowRotation::apply_to_head(uint32_t layer, float* rows, size_t stride, size_t token_begin, size_t tokens, bool undo) const noexcept {
   if (parameters_.rotary_dims == 0) return;
   const RotaryTable& table = tables_[table_of_layer_[layer]];
   const auto rotate = quantized_kernels().rotate;
   const size_t pairs = table.rotary_dims / 2;
   const bool half = table.style == RotaryStyle::kHalf;
-  for (size_t head = 0; head < shape.kv_heads; head++) {
-    for (size_t pair = 0; pair < pairs; pair++) {
-      const size_t first = head * shape.head_dim + (half ? pair : 2 * pair);
-      const size_t second = first + (half ? pairs : 1);
-      const size_t at = pair * tokens_ + token_begin;
-      rotate(rows + first * stride, rows + second * stride, table.cosines + at, table.sines + at, tokens, undo);
-    }
+  for (size_t pair = 0; pair < pairs; pair++) {
+    float* const first = rows + (half ? pair : 2 * pair) * stride;
+    const size_t at = pair * tokens_ + token_begin;
+    rotate(first, first + (half ? pairs : 1) * stride, table.cosines + at, table.sines + at, tokens, undo);
   }
 }
 

@@ -75,9 +75,11 @@ constexpr bool row_is_key(const KvShape& shape, size_t row) noexcept { return sh
 // RoPE tables with the tokens innermost, as rows want them: one for each different theta.
 class RowRotation {
  public:
-  Status build(const QuantizedParameters& parameters, uint32_t layers, uint32_t tokens) noexcept;
+  Status build(const QuantizedParameters& parameters, const KvShape& shape) noexcept;
   // Turns K's rows [channel * stride + token] of a layer back (undo) or forth; `token_begin` is the place of column 0 in the chunk.
   void apply(const KvShape& shape, uint32_t layer, float* rows, size_t stride, size_t token_begin, size_t tokens, bool undo) const noexcept;
+  // The same for the rows of one head only.
+  void apply_to_head(uint32_t layer, float* rows, size_t stride, size_t token_begin, size_t tokens, bool undo) const noexcept;
 
  private:
   QuantizedParameters parameters_{};
@@ -105,6 +107,9 @@ void quantize_rows(const float* values, size_t count, size_t tokens, const Quant
 void dequantize_rows(const int16_t* q, size_t count, size_t tokens, const QuantizedRow* rows, const float* tau, float* values) noexcept;
 // q = symbol - 128
 void symbols_to_integers(const uint8_t* symbols, size_t count, int16_t* q) noexcept;
+// The inverse for one row: symbol = ((q + half) >> width) + 128, or 0 (an escape) where that is not 1 to 255. Returns the number of escapes.
+// `half` and `width` are null for a row without low bits.
+size_t symbols_of_row(const int16_t* q, const uint16_t* half, const uint16_t* width, size_t tokens, uint8_t* symbols) noexcept;
 
 #if defined(KVREEL_AVX2)
 void elements_to_floats_avx2(const uint16_t* upper, const uint16_t* lower, size_t count, ElementType type, float* out) noexcept;
@@ -112,6 +117,7 @@ void floats_to_elements_avx2(const float* values, size_t count, ElementType type
 void quantize_rows_avx2(const float* values, size_t count, size_t tokens, const QuantizedRow* rows, const float* inverse_tau, int16_t* q) noexcept;
 void dequantize_rows_avx2(const int16_t* q, size_t count, size_t tokens, const QuantizedRow* rows, const float* tau, float* values) noexcept;
 void symbols_to_integers_avx2(const uint8_t* symbols, size_t count, int16_t* q) noexcept;
+size_t symbols_of_row_avx2(const int16_t* q, const uint16_t* half, const uint16_t* width, size_t tokens, uint8_t* symbols) noexcept;
 #endif
 
 }  // namespace kvreel

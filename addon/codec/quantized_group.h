@@ -24,19 +24,35 @@ class LowBits {
     const uint16_t* factor;  // [token]: 2^bits
     const uint16_t* half;    // [token]: 2^(bits - 1), or 0
     const uint16_t* width;   // [token]: bits
-    uint32_t bits;           // of the whole row
   };
+  // Of the whole row.
+  size_t bits(const QuantizedRow& row, bool is_key) const noexcept {
+    const int32_t low_bits = row.low_bits < kLowest ? kLowest - 1 : row.low_bits < kHighest ? row.low_bits : kHighest;
+    return row_bits_[is_key][low_bits - (kLowest - 1)];
+  }
   // Null where no token of the row sends any.
-  const Level* level(const QuantizedRow& row, bool is_key) noexcept;
+  const Level* level(const QuantizedRow& row, bool is_key) noexcept {
+    if (row.low_bits + largest_code_[is_key] <= 0) return nullptr;
+    const int32_t low_bits = row.low_bits < kHighest ? row.low_bits : kHighest;
+    Level& level = levels_[is_key][low_bits - kLowest];
+    if (level.masks == nullptr) work_out(&level, low_bits, is_key);
+    return &level;
+  }
 
  private:
   static constexpr int32_t kLowest = 1 - kTokenCodeMax, kHighest = kMost - kTokenCodeMin, kLevels = kHighest - kLowest + 1;
 
+  // Of a token whose code is `code`, in a row of K; 0 for V.
+  static uint32_t token_bits(int32_t low_bits, int32_t code) noexcept {
+    const int32_t wanted = low_bits + code;
+    return uint32_t(wanted < 0 ? 0 : wanted < kMost ? wanted : kMost);
+  }
   void work_out(Level* level, int32_t low_bits, bool is_key) noexcept;
 
   size_t tokens_ = 0;
   const int8_t* key_codes_ = nullptr;
-  int32_t largest_code_ = 0;
+  int32_t largest_code_[2] = {};   // [is_key]; V's tokens do not move its low bits
+  uint32_t row_bits_[2][kLevels + 1] = {};  // [is_key][low_bits - (kLowest - 1)]
   Level levels_[2][kLevels] = {};  // [is_key][low_bits - kLowest]; no masks until it is worked out
   Buffer<uint64_t> masks_;
   Buffer<uint16_t> factors_;
@@ -46,7 +62,7 @@ class LowBits {
 struct GroupScratch {
   LowBits low_bits;
   Buffer<int16_t> q;        // [row][token]
-  Buffer<float> floats;     // [row][token]
+  Buffer<float> floats;     // [row of a head][token]
   Buffer<float> factors;    // four of [token]
   Buffer<uint16_t> upper, lower;
   Buffer<uint8_t> side;     // bytes beside the symbols, with room for loads and stores past the end
@@ -84,11 +100,12 @@ void load_floats(const GroupContext& context, const uint16_t* upper, const uint1
 void quantize_group(const GroupContext& context, const float* floats, size_t token_begin, size_t tokens, float* factors, int16_t* q) noexcept;
 
 // Low bits of one row, four tokens at a time: exposed for the vector twins and their test. Both move *bit on by the level's bits.
+// add_low_row turns q without its low bits into q.
 void pack_low_row(const int16_t* q, size_t tokens, const LowBits::Level& level, uint8_t* out, size_t* bit) noexcept;
-void unpack_low_row(const uint8_t* in, size_t tokens, const LowBits::Level& level, uint16_t* out, size_t* bit) noexcept;
+void add_low_row(const uint8_t* in, size_t tokens, const LowBits::Level& level, int16_t* q, size_t* bit) noexcept;
 #if defined(KVREEL_AVX2)
 void pack_low_row_bmi2(const int16_t* q, size_t tokens, const LowBits::Level& level, uint8_t* out, size_t* bit) noexcept;
-void unpack_low_row_bmi2(const uint8_t* in, size_t tokens, const LowBits::Level& level, uint16_t* out, size_t* bit) noexcept;
+void add_low_row_bmi2(const uint8_t* in, size_t tokens, const LowBits::Level& level, int16_t* q, size_t* bit) noexcept;
 #endif
 
 }  // namespace kvreel

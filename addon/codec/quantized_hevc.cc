@@ -76,7 +76,7 @@ class HevcEncodeJob final : public EncodeJob {
     stream_bound_ = section_bound(shape, streams_.layers, group_tokens_);
     status = model_.resize(shape, false);
     if (status == Status::kOk) status = sections_.resize(size_t(groups_) * streams_.count);
-    if (status == Status::kOk) status = rotation_.build(parameters_, shape.layers, shape.tokens);
+    if (status == Status::kOk) status = rotation_.build(parameters_, shape);
     if (status != Status::kOk) return status;
     scratch_ = new (std::nothrow) EncodeScratch[workers];
     if (scratch_ == nullptr) return Status::kOutOfMemory;
@@ -221,7 +221,7 @@ class HevcDecodeJob final : public ChunkJob {
     Status status = hevc_chunk_bound(source_, group_tokens_, &bound);
     if (status == Status::kOk) status = sink_->start(workers, group_tokens_);
     if (status == Status::kOk) status = model_.read(model_bytes_, source_, false);
-    if (status == Status::kOk) status = rotation_.build(parameters_, source_.layers, source_.tokens);
+    if (status == Status::kOk) status = rotation_.build(parameters_, source_);
     if (status != Status::kOk) return status;
     streams_ = hevc_streams(source_, group_tokens_);
     first_stream_ = selection_.layer_begin / streams_.layers;
@@ -338,6 +338,7 @@ Status hevc_chunk_bound(const KvShape& shape, uint32_t group_tokens, EncodeBound
   const Status status = tensor_bytes(shape, &bytes);
   if (status != Status::kOk) return status;
   if (group_tokens == 0 || group_tokens > shape.tokens) return Status::kInvalidArgument;
+  if (element_bytes(shape.type) == 1) return Status::kUnsupported;
   const HevcStreams streams = hevc_streams(shape, group_tokens);
   if (hevc_stream_shape(shape, streams.layers, group_tokens).pictures == 0) return Status::kUnsupported;
   bound->model = QuantizedModel::bound(shape);

@@ -41,42 +41,50 @@ void KVREEL_VARIANT(floats_to_elements)(const float* __restrict values, size_t c
   }
 }
 
-// One block of tokens; called with a constant count where it matters, so that compilers unroll it.
-static inline void KVREEL_VARIANT(quantize_block)(const float* __restrict values, size_t count, const QuantizedRow& row,
-                                                  const float* __restrict inverse_tau, int16_t* __restrict q) noexcept {
+static inline void KVREEL_VARIANT(quantize_row)(const float* __restrict values, size_t tokens, const QuantizedRow& row,
+                                                const float* __restrict inverse_tau, int16_t* __restrict q) noexcept {
   const float offset = row.offset, inverse_step = row.inverse_step;
-  for (size_t t = 0; t < count; t++) {
-    float scaled = (values[t] - offset) * inverse_step * inverse_tau[t];
-    scaled = scaled < 32767.0f ? scaled : 32767.0f;
-    scaled = scaled > -32767.0f ? scaled : -32767.0f;
+  const uint32_t largest = bits_of(32767.0f);
+  for (size_t t = 0; t < tokens; t++) {
+    const uint32_t scaled = bits_of((values[t] - offset) * inverse_step * inverse_tau[t]);
+    // Clamped as integers: a choice between floats would keep compilers from vectorising.
+    const uint32_t magnitude = scaled & 0x7fffffff, kept = magnitude < largest ? magnitude : largest;
     // Adding 1.5 * 2^23 rounds to an integer, halves to even.
-    q[t] = int16_t(int32_t(scaled + 12582912.0f) - 12582912);
+    q[t] = int16_t(int32_t(float_of((scaled & 0x80000000) | kept) + 12582912.0f) - 12582912);
   }
 }
 
 void KVREEL_VARIANT(quantize_rows)(const float* values, size_t count, size_t tokens, const QuantizedRow* rows, const float* inverse_tau,
                                    int16_t* q) noexcept {
-  for (size_t r = 0; r < count; r++, values += tokens, q += tokens) {
-    size_t t = 0;
-    for (; t + 16 <= tokens; t += 16) KVREEL_VARIANT(quantize_block)(values + t, 16, rows[r], inverse_tau + t, q + t);
-    KVREEL_VARIANT(quantize_block)(values + t, tokens - t, rows[r], inverse_tau + t, q + t);
-  }
+  for (size_t r = 0; r < count; r++) KVREEL_VARIANT(quantize_row)(values + r * tokens, tokens, rows[r], inverse_tau, q + r * tokens);
 }
 
-static inline void KVREEL_VARIANT(dequantize_block)(const int16_t* __restrict q, size_t count, const QuantizedRow& row, const float* __restrict tau,
-                                                    float* __restrict values) noexcept {
+static inline void KVREEL_VARIANT(dequantize_row)(const int16_t* __restrict q, size_t tokens, const QuantizedRow& row, const float* __restrict tau,
+                                                  float* __restrict values) noexcept {
   const float offset = row.offset, step = row.step;
-  for (size_t t = 0; t < count; t++) values[t] = offset + float(q[t]) * step * tau[t];
+  for (size_t t = 0; t < tokens; t++) values[t] = offset + float(q[t]) * step * tau[t];
 }
 
 void KVREEL_VARIANT(dequantize_rows)(const int16_t* q, size_t count, size_t tokens, const QuantizedRow* rows, const float* tau, float* values) noexcept {
-  for (size_t r = 0; r < count; r++, q += tokens, values += tokens) {
-    size_t t = 0;
-    for (; t + 16 <= tokens; t += 16) KVREEL_VARIANT(dequantize_block)(q + t, 16, rows[r], tau + t, values + t);
-    KVREEL_VARIANT(dequantize_block)(q + t, tokens - t, rows[r], tau + t, values + t);
-  }
+  for (size_t r = 0; r < count; r++) KVREEL_VARIANT(dequantize_row)(q + r * tokens, tokens, rows[r], tau, values + r * tokens);
 }
 
 void KVREEL_VARIANT(symbols_to_integers)(const uint8_t* __restrict symbols, size_t count, int16_t* __restrict q) noexcept {
   for (size_t i = 0; i < count; i++) q[i] = int16_t(symbols[i] - 128);
+}
+
+size_t KVREEL_VARIANT(symbols_of_row)(const int16_t* __restrict q, const uint16_t* __restrict half, const uint16_t* __restrict width, size_t tokens,
+                                      uint8_t* __restrict symbols) noexcept {
+  uint32_t escapes = 0;
+  const auto symbol_of = [&escapes](int32_t high) noexcept {
+    const bool outside = uint32_t(high + 127) > 254;
+    escapes += outside;
+    return outside ? uint8_t(0) : uint8_t(high + 128);
+  };
+  if (half == nullptr) {
+    for (size_t t = 0; t < tokens; t++) symbols[t] = symbol_of(q[t]);
+  } else {
+    for (size_t t = 0; t < tokens; t++) symbols[t] = symbol_of((q[t] + half[t]) >> width[t]);
+  }
+  return escapes;
 }

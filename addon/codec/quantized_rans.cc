@@ -84,7 +84,7 @@ class RansEncodeJob final : public EncodeJob {
     status = model_.resize(shape, true);
     if (status == Status::kOk) status = sections_.resize(size_t(shape.layers) * groups_);
     if (status == Status::kOk) status = encode_tables_.resize(kQuantizedTables);
-    if (status == Status::kOk) status = rotation_.build(parameters_, shape.layers, shape.tokens);
+    if (status == Status::kOk) status = rotation_.build(parameters_, shape);
     if (status != Status::kOk) return status;
     scratch_ = new (std::nothrow) EncodeScratch[workers];
     if (scratch_ == nullptr) return Status::kOutOfMemory;
@@ -182,9 +182,12 @@ class RansEncodeJob final : public EncodeJob {
     for (size_t r = 0; r < rows_; r++) {
       uint8_t* symbols = s.symbols.data() + r * tokens;
       // A symbol that got no slot in its table is sent as an escape.
-      for (size_t t = 0; t < tokens; t++) {
-        const RansEncodeTable& table = encode_tables_[rans_table_of(plan, r, s.shifts.data(), t)];
-        symbols[t] = table.symbol[symbols[t]] != 0 ? symbols[t] : kSymbolEscape;
+      const auto keep = [](const RansEncodeTable& table, uint8_t symbol) noexcept { return table.symbol[symbol] != 0 ? symbol : kSymbolEscape; };
+      if (plan.last_table_of_channel[r] == 0) {
+        const RansEncodeTable& table = encode_tables_[plan.table_of_channel[r]];
+        for (size_t t = 0; t < tokens; t++) symbols[t] = keep(table, symbols[t]);
+      } else {
+        for (size_t t = 0; t < tokens; t++) symbols[t] = keep(encode_tables_[rans_table_of(plan, r, s.shifts.data(), t)], symbols[t]);
       }
     }
     uint64_t offset = layer * layer_bound_;
@@ -285,9 +288,11 @@ class RansDecodeJob final : public ChunkJob {
   ~RansDecodeJob() override { delete[] scratch_; }
 
   Status start(uint32_t workers) noexcept override {
-    Status status = sink_->start(workers, group_tokens_);
+    EncodeBound bound{};
+    Status status = rans_encode_bound(source_, group_tokens_, &bound);
+    if (status == Status::kOk) status = sink_->start(workers, group_tokens_);
     if (status == Status::kOk) status = model_.read(model_bytes_, source_, true);
-    if (status == Status::kOk) status = rotation_.build(parameters_, source_.layers, source_.tokens);
+    if (status == Status::kOk) status = rotation_.build(parameters_, source_);
     if (status == Status::kOk) status = tables_.resize(kQuantizedTables);
     if (status != Status::kOk) return status;
     for (uint32_t i = 0; i < kQuantizedTables; i++) rans_build_decode_table(model_.tables[i], &tables_[i]);
@@ -387,6 +392,7 @@ Status rans_encode_bound(const KvShape& shape, uint32_t group_tokens, EncodeBoun
   const Status status = tensor_bytes(shape, &bytes);
   if (status != Status::kOk) return status;
   if (group_tokens == 0 || group_tokens > shape.tokens) return Status::kInvalidArgument;
+  if (element_bytes(shape.type) == 1) return Status::kUnsupported;
   bound->model = QuantizedModel::bound(shape);
   const bool fits = checked_bytes({shape.layers, group_count(shape.tokens, group_tokens), section_bound(shape, group_tokens)}, &bound->sections);
   return fits ? Status::kOk : Status::kInvalidArgument;

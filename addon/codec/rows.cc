@@ -6,7 +6,7 @@
 namespace kvreel {
 namespace {
 
-constexpr size_t kTile = 16;
+constexpr size_t kStripTokens = 16;
 
 inline size_t token_offset(const PlaneAddress& a, size_t head, size_t token) noexcept {
   const size_t in_outer = token % a.outer_tokens;
@@ -24,8 +24,8 @@ void for_each_head(const KvShape& shape, Visit visit) noexcept {
 }
 
 #if defined(KVREEL_AVX2)
-bool tiles_fit(const KvShape& shape, size_t count) noexcept {
-  return element_bytes(shape.type) == 2 && shape.head_dim % kTile == 0 && count % kTile == 0 && cpu_has_avx2();
+bool strips_fit(const KvShape& shape, size_t count) noexcept {
+  return element_bytes(shape.type) == 2 && shape.head_dim % 16 == 0 && count % kStripTokens == 0 && cpu_has_avx2();
 }
 #endif
 
@@ -45,19 +45,11 @@ void load_rows(const uint8_t* tensor, const LayerAddress& address, const KvShape
   for_each_head(shape, [&](size_t plane, size_t head, size_t row) {
     const PlaneAddress& a = address.plane[plane];
 #if defined(KVREEL_AVX2)
-    if (tiles_fit(shape, count)) {
-      for (size_t t = 0; t < count; t += kTile) {
-        const uint8_t* line[kTile];
-        for (size_t i = 0; i < kTile; i++) line[i] = tensor + token_offset(a, head, token_begin + t + i);
-        for (size_t d = 0; d < shape.head_dim; d += kTile) {
-          const uint16_t* source[kTile];
-          uint16_t* target[kTile];
-          for (size_t i = 0; i < kTile; i++) {
-            source[i] = reinterpret_cast<const uint16_t*>(line[i]) + d;
-            target[i] = rows + (row + d + i) * stride + t;
-          }
-          transpose_tile_avx2(source, target);
-        }
+    if (strips_fit(shape, count)) {
+      for (size_t t = 0; t < count; t += kStripTokens) {
+        const uint8_t* line[kStripTokens];
+        for (size_t i = 0; i < kStripTokens; i++) line[i] = tensor + token_offset(a, head, token_begin + t + i);
+        load_strip_avx2(line, shape.head_dim, rows + row * stride + t, stride);
       }
       return;
     }
@@ -85,19 +77,11 @@ void store_rows(const uint16_t* rows, const uint16_t* low, size_t stride, const 
   for_each_head(shape, [&](size_t plane, size_t head, size_t row) {
     const PlaneAddress& a = address.plane[plane];
 #if defined(KVREEL_AVX2)
-    if (tiles_fit(shape, count)) {
-      for (size_t t = 0; t < count; t += kTile) {
-        uint8_t* line[kTile];
-        for (size_t i = 0; i < kTile; i++) line[i] = tensor + token_offset(a, head, token_begin + t + i);
-        for (size_t d = 0; d < shape.head_dim; d += kTile) {
-          const uint16_t* source[kTile];
-          uint16_t* target[kTile];
-          for (size_t i = 0; i < kTile; i++) {
-            source[i] = rows + (row + d + i) * stride + t;
-            target[i] = reinterpret_cast<uint16_t*>(line[i]) + d;
-          }
-          transpose_tile_avx2(source, target);
-        }
+    if (strips_fit(shape, count)) {
+      for (size_t t = 0; t < count; t += kStripTokens) {
+        uint8_t* line[kStripTokens];
+        for (size_t i = 0; i < kStripTokens; i++) line[i] = tensor + token_offset(a, head, token_begin + t + i);
+        store_strip_avx2(rows + row * stride + t, stride, shape.head_dim, line);
       }
       return;
     }

@@ -26,8 +26,9 @@ void store_rows(const uint16_t* rows, const uint16_t* low, size_t stride, const 
                 size_t count, uint8_t* tensor) noexcept;
 
 #if defined(KVREEL_AVX2)
-// Transposes a 16 x 16 tile of 16-bit values: line i of the source starts at source[i], line i of the target at target[i].
-void transpose_tile_avx2(const uint16_t* const source[16], uint16_t* const target[16]) noexcept;
+// Both ways for 16 tokens of one head with 16-bit elements, `dims` a multiple of 16: line[i] is where the head of token i begins in the tensor.
+void load_strip_avx2(const uint8_t* const line[16], size_t dims, uint16_t* rows, size_t stride) noexcept;
+void store_strip_avx2(const uint16_t* rows, size_t stride, size_t dims, uint8_t* const line[16]) noexcept;
 #endif
 
 }  // namespace kvreel

@@ -1,12 +1,16 @@
+// A strip goes through the registers in tiles of 16 x 16 values.
 #include <immintrin.h>
 
 #include "rows.h"
 
 namespace kvreel {
+namespace {
 
-void transpose_tile_avx2(const uint16_t* const source[16], uint16_t* const target[16]) noexcept {
-  __m256i a[16], b[16];
-  for (int i = 0; i < 16; i++) a[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source[i]));
+inline __m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline void store(void* p, __m256i v) noexcept { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+
+inline void transpose(__m256i a[16]) noexcept {
+  __m256i b[16];
   // Four rounds; each doubles the width of what is in place. All shuffles stay inside 128-bit halves until the last.
   for (int i = 0; i < 8; i++) {
     b[2 * i] = _mm256_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
@@ -25,8 +29,32 @@ void transpose_tile_avx2(const uint16_t* const source[16], uint16_t* const targe
     }
   }
   for (int i = 0; i < 8; i++) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target[i]), _mm256_permute2x128_si256(b[i], b[8 + i], 0x20));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target[8 + i]), _mm256_permute2x128_si256(b[i], b[8 + i], 0x31));
+    a[i] = _mm256_permute2x128_si256(b[i], b[8 + i], 0x20);
+    a[8 + i] = _mm256_permute2x128_si256(b[i], b[8 + i], 0x31);
+  }
+}
+
+}  // namespace
+
+void load_strip_avx2(const uint8_t* const line[16], size_t dims, uint16_t* rows, size_t stride) noexcept {
+  for (size_t d = 0; d < dims; d += 16, rows += 16 * stride) {
+    __m256i tile[16];
+    for (int i = 0; i < 16; i++) tile[i] = load(line[i] + 2 * d);
+    transpose(tile);
+    for (int i = 0; i < 16; i++) store(rows + i * stride, tile[i]);
+  }
+}
+
+void store_strip_avx2(const uint16_t* rows, size_t stride, size_t dims, uint8_t* const line[16]) noexcept {
+  // The stores are spread over many cache lines: all are asked for before the first is needed.
+  for (int i = 0; i < 16; i++) {
+    for (size_t at = 0; at < 2 * dims; at += 64) __builtin_prefetch(line[i] + at, 1);
+  }
+  for (size_t d = 0; d < dims; d += 16, rows += 16 * stride) {
+    __m256i tile[16];
+    for (int i = 0; i < 16; i++) tile[i] = load(rows + i * stride);
+    transpose(tile);
+    for (int i = 0; i < 16; i++) store(line[i] + 2 * d, tile[i]);
   }
 }
 

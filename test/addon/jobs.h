@@ -159,6 +159,17 @@ inline TensorLayout make_layout(LayoutOrder order, KvShape shape, Random* random
   return {order, shape, block};
 }
 
+/// The same object with one section cut or, with zeros, lengthened, and its checksum made to fit.
+inline Encoded with_length(Encoded encoded, size_t section, uint64_t length) {
+  Section& s = encoded.sections[section];
+  std::vector<uint8_t> bytes(encoded.object.begin() + ptrdiff_t(s.offset), encoded.object.begin() + ptrdiff_t(s.offset + s.length));
+  bytes.resize(length);
+  s = {encoded.object.size(), length, xxh64(in(bytes), 0)};
+  encoded.object.insert(encoded.object.end(), bytes.begin(), bytes.end());
+  encoded.object.shrink_to_fit();
+  return encoded;
+}
+
 /// A random part of a chunk, decoded alone, has to be that part of `tensor`, which is laid out as the chunk.
 inline void check_part(const ChunkParameters& parameters, const Encoded& encoded, const std::vector<uint8_t>& tensor, Random* random) {
   const KvShape& shape = parameters.layout.shape;

@@ -58,11 +58,11 @@ TEST(exact_rows, "sums, deviations and symbols of rows of any length agree") {
         CHECK(exact_deviation_of_row(row.data(), count, bits, mean) == exact_deviation_of_row_avx2(row.data(), count, bits, mean));
         for (uint32_t shift = 0; shift <= (bits < 12 ? bits : 12); shift++) {
           const uint16_t middle = uint16_t(kind == 1 ? 0x3f80 & ((1u << bits) - 1) : mean);
-          const ExactChannel channel{uint16_t(middle >> shift), 0, uint8_t(random.below(2))};
+          const ExactChannel channel{uint16_t(middle >> shift), 0, uint8_t(shift), uint8_t(random.below(2))};
           const uint16_t begin = uint16_t(random.below(kExactBins)), end = uint16_t(begin + random.below(kExactBins + 1 - begin));
           std::vector<uint8_t> symbols(count), twin_symbols(count);
-          CHECK(exact_symbols_of_row(row.data(), count, channel, shift, {begin, end}, bits, symbols.data()) ==
-                exact_symbols_of_row_avx2(row.data(), count, channel, shift, {begin, end}, bits, twin_symbols.data()));
+          CHECK(exact_symbols_of_row(row.data(), count, channel, {begin, end}, bits, symbols.data()) ==
+                exact_symbols_of_row_avx2(row.data(), count, channel, {begin, end}, bits, twin_symbols.data()));
           CHECK(symbols == twin_symbols);
         }
       }
@@ -80,7 +80,7 @@ TEST(long_rows, "sums of rows too long for one 16-bit or 32-bit counter agree wi
   for (const auto deviation : {exact_deviation_of_row, exact_deviation_of_row_avx2}) CHECK(deviation(row.data(), row.size(), 15, 0) == uint64_t(0x7fff) * row.size());
   std::vector<uint8_t> symbols(row.size());
   for (const auto symbols_of : {exact_symbols_of_row, exact_symbols_of_row_avx2}) {
-    CHECK(symbols_of(row.data(), row.size(), {0, 0, 0}, 0, {0, kExactBins}, 15, symbols.data()) == row.size());
+    CHECK(symbols_of(row.data(), row.size(), {0, 0, 0, 0}, {0, kExactBins}, 15, symbols.data()) == row.size());
   }
 }
 
@@ -89,19 +89,31 @@ TEST(exact_restore, "rows restored from symbols and low bits agree, and so do pa
   Random random{42};
   for (const size_t tokens : {16u, 32u, 48u, 256u}) {
     for (const uint32_t bits : {7u, 15u}) {
-      for (uint32_t shift = 0; shift <= (bits < 12 ? bits : 12); shift++) {
-        const ExactChannel channel{uint16_t(random.below(1u << (bits - shift))), 0, uint8_t(random.below(2))};
-        const size_t bytes = (tokens * shift + 7) / 8;
-        std::vector<uint8_t> symbols(tokens), low(bytes + 8), packed(bytes), twin_packed(bytes + 8);
+      for (int round = 0; round < 20; round++) {
+        // Shifts of each channel at random, or the same for all.
+        const uint32_t most = bits < 12 ? bits : 12;
+        std::vector<ExactChannel> channels(1 + random.below(8));
+        size_t bytes = 0;
+        for (ExactChannel& channel : channels) {
+          const uint32_t shift = round <= int(most) ? uint32_t(round) : random.below(most + 1);
+          channel = {uint16_t(random.below(1u << (bits - shift))), 0, uint8_t(shift), uint8_t(random.below(2))};
+          bytes += exact_low_bytes(channel, tokens);
+        }
+        const size_t values = channels.size() * tokens;
+        std::vector<uint8_t> symbols(values), low(bytes + 8), packed(bytes), twin_packed(bytes + 8);
         for (uint8_t& s : symbols) s = uint8_t(random.next());
         for (uint8_t& b : low) b = uint8_t(random.next());
-        std::vector<uint16_t> out(tokens), twin(tokens);
-        exact_restore_row(symbols.data(), tokens, channel, shift, bits, low.data(), out.data());
-        exact_restore_row_avx2(symbols.data(), tokens, channel, shift, bits, low.data(), twin.data());
-        at_case = "tokens " + std::to_string(tokens) + " bits " + std::to_string(bits) + " shift " + std::to_string(shift);
+        std::vector<uint16_t> out(values), twin(values);
+        exact_restore_rows(symbols.data(), tokens, in(channels), bits, low.data(), out.data());
+        exact_restore_rows_avx2(symbols.data(), tokens, in(channels), bits, low.data(), twin.data());
+        at_case = "tokens " + std::to_string(tokens) + " bits " + std::to_string(bits) + " round " + std::to_string(round);
         CHECK(out == twin);
-        CHECK(exact_pack_low_bits(out.data(), tokens, shift, packed.data()) == bytes);
-        CHECK(exact_pack_low_bits_avx2(out.data(), tokens, shift, twin_packed.data()) == bytes);
+        // Packed from rows that lie apart.
+        const size_t stride = tokens + random.below(3);
+        std::vector<uint16_t> apart((channels.size() - 1) * stride + tokens);
+        for (size_t r = 0; r < channels.size(); r++) std::memcpy(apart.data() + r * stride, out.data() + r * tokens, tokens * sizeof(uint16_t));
+        CHECK(exact_pack_rows(apart.data(), stride, tokens, in(channels), packed.data()) == bytes);
+        CHECK(exact_pack_rows_avx2(apart.data(), stride, tokens, in(channels), twin_packed.data()) == bytes);
         twin_packed.resize(bytes);
         low.resize(bytes);
         CHECK(packed == twin_packed && packed == low);
@@ -204,7 +216,7 @@ TEST(low_bits, "low bits of a row are packed alike from any bit on, and come bac
         factor[t] = uint16_t(1u << bits), half[t] = uint16_t(factor[t] >> 1), width[t] = uint16_t(bits);
         sum += bits;
       }
-      const LowBits::Level level{masks.data(), factor.data(), half.data(), width.data(), sum};
+      const LowBits::Level level{masks.data(), factor.data(), half.data(), width.data()};
       std::vector<int16_t> q(tokens);
       for (int16_t& one : q) one = int16_t(random.next());
       const size_t start = random.below(40), bytes = (start + sum + 7) / 8;
@@ -217,29 +229,68 @@ TEST(low_bits, "low bits of a row are packed alike from any bit on, and come bac
       pack_low_row_bmi2(q.data(), tokens, level, twin.data(), &twin_bit);
       at_case = "tokens " + std::to_string(tokens) + " round " + std::to_string(round);
       CHECK(bit == start + sum && twin_bit == bit && std::memcmp(packed.data(), twin.data(), bytes) == 0);
-      std::vector<uint16_t> low(tokens), twin_low(tokens);
+      // What q is without its low bits, which then come back.
+      std::vector<int16_t> back(tokens), twin_back;
+      for (size_t t = 0; t < tokens; t++) back[t] = int16_t((q[t] + half[t]) >> width[t]);
+      twin_back = back;
       bit = twin_bit = start;
-      unpack_low_row(packed.data(), tokens, level, low.data(), &bit);
-      unpack_low_row_bmi2(packed.data(), tokens, level, twin_low.data(), &twin_bit);
-      CHECK(bit == start + sum && twin_bit == bit && low == twin_low);
-      for (size_t t = 0; t < tokens; t++) CHECK(low[t] == (uint32_t(q[t] + half[t]) & (factor[t] - 1u)));
+      add_low_row(packed.data(), tokens, level, back.data(), &bit);
+      add_low_row_bmi2(packed.data(), tokens, level, twin_back.data(), &twin_bit);
+      CHECK(bit == start + sum && twin_bit == bit && back == twin_back && back == q);
     }
   }
 }
 
-TEST(tiles, "a 16 x 16 tile is transposed, and rows are loaded and stored alike from every order") {
+TEST(symbols, "integers become symbols alike, with low bits and without, and count the same escapes") {
+  if (!can_run()) return;
+  Random random{48};
+  for (const size_t tokens : kCounts) {
+    for (int round = 0; round < 30; round++) {
+      std::vector<int16_t> q(tokens);
+      std::vector<uint16_t> half(tokens), width(tokens);
+      for (size_t t = 0; t < tokens; t++) {
+        const uint32_t bits = random.below(15);
+        half[t] = uint16_t((1u << bits) >> 1), width[t] = uint16_t(bits);
+        // All sizes, and beside the first and the last that fit.
+        q[t] = round % 3 == 0 ? int16_t(random.next()) : round % 3 == 1 ? int16_t(int16_t(random.next()) >> random.below(16)) : int16_t(int(random.below(6)) - 130 + int(random.below(2)) * 256);
+      }
+      for (const bool has_low_bits : {false, true}) {
+        const uint16_t* const halves = has_low_bits ? half.data() : nullptr;
+        const uint16_t* const widths = has_low_bits ? width.data() : nullptr;
+        std::vector<uint8_t> out(tokens), twin(tokens);
+        const size_t escapes = symbols_of_row(q.data(), halves, widths, tokens, out.data());
+        CHECK(escapes == symbols_of_row_avx2(q.data(), halves, widths, tokens, twin.data()) && out == twin);
+        size_t zeros = 0;
+        for (size_t t = 0; t < tokens; t++) {
+          const int high = halves == nullptr ? q[t] : (q[t] + half[t]) >> width[t];
+          CHECK(out[t] == (high >= -127 && high <= 127 ? high + 128 : kSymbolEscape));
+          zeros += out[t] == kSymbolEscape;
+        }
+        CHECK(escapes == zeros);
+      }
+    }
+  }
+}
+
+TEST(strips, "16 tokens of a head are transposed into rows and back, and rows are loaded and stored alike from every order") {
   if (!can_run()) return;
   Random random{47};
-  uint16_t from[16][17], to[16][17];
-  const uint16_t* source[16];
-  uint16_t* target[16];
-  for (int i = 0; i < 16; i++) {
-    for (uint16_t& v : from[i]) v = uint16_t(random.next());
-    source[i] = from[i], target[i] = to[i];
-  }
-  transpose_tile_avx2(source, target);
-  for (int i = 0; i < 16; i++) {
-    for (int j = 0; j < 16; j++) CHECK(to[i][j] == from[j][i]);
+  for (const size_t dims : {16u, 48u, 128u}) {
+    const size_t stride = 16 + random.below(4);
+    std::vector<std::vector<uint8_t>> lines(16, std::vector<uint8_t>(2 * dims)), back = lines;
+    const uint8_t* from[16];
+    uint8_t* to[16];
+    for (int i = 0; i < 16; i++) {
+      for (uint8_t& byte : lines[size_t(i)]) byte = uint8_t(random.next());
+      from[i] = lines[size_t(i)].data(), to[i] = back[size_t(i)].data();
+    }
+    std::vector<uint16_t> rows((dims - 1) * stride + 16);
+    load_strip_avx2(from, dims, rows.data(), stride);
+    for (size_t d = 0; d < dims; d++) {
+      for (size_t t = 0; t < 16; t++) CHECK(rows[d * stride + t] == (lines[t][2 * d] | lines[t][2 * d + 1] << 8));
+    }
+    store_strip_avx2(rows.data(), stride, dims, to);
+    CHECK(back == lines);
   }
   for (uint32_t order = 0; order < kLayoutOrders; order++) {
     for (const uint32_t head_dim : {16u, 24u, 48u}) {
