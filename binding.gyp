@@ -2,6 +2,9 @@
   "variables": {
     "warnings": ["-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off"],
     "avx2_sources": ["<!@(node scripts/codec-sources.mjs avx2)"],
+    "avx2_flags": ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt"],
+    "avx512_sources": ["<!@(node scripts/codec-sources.mjs avx512)"],
+    "avx512_flags": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"],
     "codec_sources": ["<!@(node scripts/codec-sources.mjs)"],
   },
   "target_defaults": {
@@ -15,22 +18,34 @@
     "conditions": [["target_arch=='x64'", {"defines": ["KVREEL_AVX2"]}]],
   },
   "targets": [
+    # Targets of their own, so that only these files are compiled for newer processors; they run only where the processor has it.
     {
-      # A target of its own, so that only these files are compiled for AVX2; they run only where the processor has it.
       "target_name": "codec_avx2",
       "type": "static_library",
       "sources": [],
       "conditions": [
         ["target_arch=='x64'", {
           "sources": ["<@(avx2_sources)"],
-          "cflags_cc": ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt"],
-          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "-mavx2", "-mbmi", "-mbmi2", "-mlzcnt"]},
+          "cflags_cc": ["<@(avx2_flags)"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "<@(avx2_flags)"]},
+        }, {"type": "none"}],
+      ],
+    },
+    {
+      "target_name": "codec_avx512",
+      "type": "static_library",
+      "sources": [],
+      "conditions": [
+        ["target_arch=='x64'", {
+          "sources": ["<@(avx512_sources)"],
+          "cflags_cc": ["<@(avx2_flags)", "<@(avx512_flags)"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "<@(avx2_flags)", "<@(avx512_flags)"]},
         }, {"type": "none"}],
       ],
     },
     {
       "target_name": "kvreel",
-      "dependencies": ["codec_avx2"],
+      "dependencies": ["codec_avx2", "codec_avx512"],
       "sources": [
         "<@(codec_sources)",
         "addon/binding/addon.cc",

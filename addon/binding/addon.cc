@@ -36,7 +36,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Pack(const Napi::CallbackInfo& info);
   Napi::Value Unpack(const Napi::CallbackInfo& info);
   Napi::Value HevcStreamLayers(const Napi::CallbackInfo& info);
-  Napi::Value Xxh64(const Napi::CallbackInfo& info);
+  Napi::Value Xxh3(const Napi::CallbackInfo& info);
   Napi::Value ForceScalar(const Napi::CallbackInfo& info);
 
   Napi::Value run(Napi::Env env, std::unique_ptr<Call> call, uint32_t threads, const volatile int32_t* cancel);
@@ -88,7 +88,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
                            InstanceMethod("pack", &Addon::Pack),
                            InstanceMethod("unpack", &Addon::Unpack),
                            InstanceMethod("hevcStreamLayers", &Addon::HevcStreamLayers),
-                           InstanceMethod("xxh64", &Addon::Xxh64),
+                           InstanceMethod("xxh3", &Addon::Xxh3),
                            InstanceMethod("forceScalar", &Addon::ForceScalar),
                        });
 }
@@ -237,11 +237,11 @@ Napi::Value Addon::HevcStreamLayers(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), hevc_streams(parameters.layout.shape, parameters.group_tokens).layers);
 }
 
-// xxh64(bytes) -> bigint
-Napi::Value Addon::Xxh64(const Napi::CallbackInfo& info) {
+// xxh3(bytes) -> bigint
+Napi::Value Addon::Xxh3(const Napi::CallbackInfo& info) {
   Bytes bytes;
   if (!read_bytes(info[0], "bytes", &bytes)) return info.Env().Undefined();
-  return Napi::BigInt::New(info.Env(), xxh64(bytes, 0));
+  return Napi::BigInt::New(info.Env(), xxh3_64(bytes));
 }
 
 // forceScalar(boolean): for tests and benchmarks

@@ -19,6 +19,16 @@ bool cpu_has_avx2() noexcept {
 #endif
 }
 
+bool cpu_has_avx512() noexcept {
+#if defined(KVREEL_AVX2)
+  static const bool supported = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+                                __builtin_cpu_supports("avx512dq");
+  return supported && cpu_has_avx2();
+#else
+  return false;
+#endif
+}
+
 void cpu_force_scalar(bool force) noexcept { forced_scalar.store(force, std::memory_order_relaxed); }
 
 }  // namespace kvreel

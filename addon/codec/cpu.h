@@ -6,7 +6,10 @@ namespace kvreel {
 // True where the *_avx2.cc files may run: AVX2, BMI and LZCNT (every processor with BMI2 has it), on processors whose pdep and pext are not microcoded.
 bool cpu_has_avx2() noexcept;
 
-// For tests and benchmarks: makes cpu_has_avx2() answer false until called with false again.
+// True where the *_avx512.cc files may run: AVX2 as above, and AVX-512 F, VL, BW and DQ.
+bool cpu_has_avx512() noexcept;
+
+// For tests and benchmarks: makes both answer false until called with false again.
 void cpu_force_scalar(bool force) noexcept;
 
 }  // namespace kvreel

@@ -16,7 +16,7 @@ namespace {
 // A channel's class while its table is not yet numbered: spread << 4 | place in bin << 2 | balance of signs.
 constexpr uint32_t kClasses = 256;
 // Groups that go through rANS together.
-constexpr size_t kLockstep = 4;
+constexpr size_t kLockstep = 8;
 constexpr int kSpreadBias = 3;
 
 // Raw low bits at most, by element type: where a channel spreads widely, finer bins than these buy nothing.
@@ -299,7 +299,7 @@ class ExactEncodeJob final : public EncodeJob {
       const size_t length = join_section(streams[i].encoded, low, begin, tokens, has_escapes, s);
       uint8_t* const out = out_.data + offset + written;
       std::memcpy(out, s.section.data(), length);
-      sections_[size_t(layer) * groups_ + group + i] = {offset + written, length, xxh64({out, length}, 0)};
+      sections_[size_t(layer) * groups_ + group + i] = {offset + written, length, xxh3_64({out, length})};
       written += length;
     }
     return written;
@@ -489,7 +489,7 @@ class ExactDecodeJob final : public ChunkJob {
       const Section& section = sections_[size_t(unit) * selection_.group_count + group + i];
       if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
       const ConstBytes bytes = object_.sub(section.offset, section.length);
-      if (xxh64(bytes, 0) != section.checksum) return Status::kCorrupt;
+      if (xxh3_64(bytes) != section.checksum) return Status::kCorrupt;
       const Status status = split_section(bytes, shape, rows_ * tokens * element_bytes(source_.type), &parts[i]);
       if (status != Status::kOk) return status;
       if (parts[i].stored.size == 0) {

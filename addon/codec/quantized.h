@@ -34,7 +34,7 @@ constexpr int32_t kTokenCodeMin = -8, kTokenCodeMax = 7;  // half octaves
 constexpr int32_t kClassMin = -12;                        // quarter octaves of spread / step; below it nearly every q is 0
 
 // Low bits of wide channels travel raw beside the coder, so that what it sees has a spread of at most 2^(class_cap / 4).
-constexpr int32_t kClassCapRans = 12, kClassCapHevc = 4;
+constexpr int32_t kClassCapRans = 20, kClassCapHevc = 4;
 
 // Which tokens of a chunk are kept exact: the first of a sequence.
 constexpr uint32_t exact_tokens(const QuantizedParameters& parameters) noexcept { return parameters.start == 0 ? 1 : 0; }

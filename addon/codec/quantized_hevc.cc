@@ -172,7 +172,7 @@ class HevcEncodeJob final : public EncodeJob {
     std::memcpy(out, head, head_bytes);
     std::memcpy(out + head_bytes, video.data, video.size);
     std::memcpy(out + head_bytes + video.size, side.data, side.size);
-    sections_[unit] = {unit * stream_bound_, length, xxh64({out, length}, 0)};
+    sections_[unit] = {unit * stream_bound_, length, xxh3_64({out, length})};
     return Status::kOk;
   }
 
@@ -248,7 +248,7 @@ class HevcDecodeJob final : public ChunkJob {
     const Section& section = sections_[unit];
     if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
     ConstBytes in = object_.sub(section.offset, section.length);
-    if (xxh64(in, 0) != section.checksum) return Status::kCorrupt;
+    if (xxh3_64(in) != section.checksum) return Status::kCorrupt;
 
     const uint32_t first_layer = (first_stream_ + unit % stream_count_) * streams_.layers;
     const uint32_t layers = source_.layers - first_layer < streams_.layers ? source_.layers - first_layer : streams_.layers;

@@ -10,7 +10,7 @@ namespace kvreel {
 namespace {
 
 // Groups that go through rANS together.
-constexpr size_t kLockstep = 4;
+constexpr size_t kLockstep = 8;
 
 // Bytes of a section at most: data so wild that its integers take more than half as much again as its elements is refused.
 size_t section_bound(const KvShape& shape, size_t tokens) noexcept { return layer_rows(shape) * tokens * element_bytes(shape.type) * 3 / 2 + 512; }
@@ -231,7 +231,7 @@ class RansEncodeJob final : public EncodeJob {
       const size_t length = size_t(p - s.section.data());
       if (length > section_bound(layout_.shape, tokens)) return Status::kUnsupported;
       std::memcpy(out_.data + *offset, s.section.data(), length);
-      sections_[size_t(layer) * groups_ + group + i] = {*offset, length, xxh64({s.section.data(), length}, 0)};
+      sections_[size_t(layer) * groups_ + group + i] = {*offset, length, xxh3_64({s.section.data(), length})};
       *offset += length;
     }
     return Status::kOk;
@@ -340,7 +340,7 @@ class RansDecodeJob final : public ChunkJob {
       const Section& section = sections_[size_t(unit) * selection_.group_count + group + i];
       if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
       ConstBytes in = object_.sub(section.offset, section.length);
-      if (xxh64(in, 0) != section.checksum) return Status::kCorrupt;
+      if (xxh3_64(in) != section.checksum) return Status::kCorrupt;
       size_t used = 0;
       uint64_t escapes = 0;
       if (!read_varint(in, &used, &escapes) || escapes > rows_ * tokens) return Status::kCorrupt;

@@ -193,6 +193,7 @@ Status rans_decode_scalar(const RansPlan& plan, const RansDecodeTable* tables, R
 
 Status rans_decode(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept {
 #if defined(KVREEL_AVX2)
+  if (cpu_has_avx512() && tokens % kRansLanes == 0) return rans_decode_avx512(plan, tables, streams, stride, tokens);
   if (cpu_has_avx2() && tokens % kRansLanes == 0) return rans_decode_avx2(plan, tables, streams, stride, tokens);
 #endif
   for (size_t i = 0; i < streams.size; i++) {

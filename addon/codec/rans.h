@@ -92,6 +92,8 @@ Status rans_decode_scalar(const RansPlan& plan, const RansDecodeTable* tables, R
 // For tokens that are a multiple of kRansLanes.
 void rans_encode_avx2(const RansPlan& plan, const RansEncodeTable* tables, Span<RansEncodeStream> streams, size_t stride, size_t tokens) noexcept;
 Status rans_decode_avx2(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
+// The same; for cpu_has_avx512().
+Status rans_decode_avx512(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
 #endif
 
 // A byte string under one table of its own (side information): frequencies, then one group [1][size]. At most size + 600 bytes.

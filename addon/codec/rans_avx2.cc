@@ -1,5 +1,5 @@
-// rANS for processors with AVX2: eight lanes are one vector, four groups are walked in lockstep to hide the latency of table
-// look-up and division. Same results as the scalar functions.
+// rANS for processors with AVX2: eight lanes are one vector, groups are walked in lockstep to hide the latency of table look-up and
+// division. Same results as the scalar functions.
 #include <immintrin.h>
 
 #include <cstring>
@@ -35,15 +35,6 @@ struct SpillTable {
 };
 constexpr SpillTable kSpill;
 
-// Where the tables of eight tokens of one channel begin, in entries: they all use the channel's own, or each token moves it.
-template <typename Table>
-inline __m256i moved_tables(int32_t table, int32_t last, const int32_t* shift) noexcept {
-  constexpr int32_t entries = sizeof(Table) / sizeof(uint32_t);
-  const __m256i moved = _mm256_add_epi32(_mm256_set1_epi32(table), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(shift)));
-  const __m256i kept = _mm256_min_epi32(_mm256_max_epi32(moved, _mm256_setzero_si256()), _mm256_set1_epi32(last));
-  return _mm256_mullo_epi32(kept, _mm256_set1_epi32(entries));
-}
-
 inline __m256i encode_step(__m256i state, const uint32_t* table, __m256i offset, const uint8_t* symbols, uint8_t*& p) noexcept {
   const __m256i symbol = _mm256_add_epi32(offset, _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(symbols))));
   const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), symbol, 4);
@@ -71,6 +62,35 @@ inline __m256i encode_step(__m256i state, const uint32_t* table, __m256i offset,
   remainder = _mm256_sub_epi32(remainder, _mm256_andnot_si256(inside, frequency));
   return _mm256_add_epi32(_mm256_slli_epi32(quotient, kRansScaleBits), _mm256_add_epi32(remainder, start));
 }
+
+inline __m256i decode_step(__m256i state, const uint32_t* table, __m256i offset, const uint8_t*& p, uint8_t* out) noexcept {
+  const __m256i slot = _mm256_add_epi32(offset, _mm256_and_si256(state, _mm256_set1_epi32(kRansScale - 1)));
+  const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), slot, 4);
+  const __m256i frequency = _mm256_srli_epi32(entry, 20);
+  const __m256i bias = _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(0xfff));
+  state = _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(state, kRansScaleBits)), bias);
+  // Unsigned state < 2^16, as a signed comparison of the upper half with zero.
+  const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(state, 16), _mm256_setzero_si256());
+  const unsigned mask = unsigned(_mm256_movemask_ps(_mm256_castsi256_ps(low)));
+  const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i pick = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kRefill.lane[mask])));
+  const __m256i refilled = _mm256_or_si256(_mm256_slli_epi32(state, 16), _mm256_permutevar8x32_epi32(words, pick));
+  state = _mm256_blendv_epi8(state, refilled, low);
+  p += 2 * __builtin_popcount(mask);
+  const __m256i bytes = _mm256_shuffle_epi8(entry, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1,
+                                                                     -1, -1, -1, -1, -1, -1, -1, -1, -1));
+  const uint64_t symbols = uint64_t(uint32_t(_mm256_cvtsi256_si32(bytes))) | uint64_t(uint32_t(_mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1)))) << 32;
+  std::memcpy(out, &symbols, 8);
+  return state;
+}
+
+}  // namespace
+
+#define KVREEL_VARIANT(name) name##_avx2
+#include "rans_decode_loops.inl"
+#undef KVREEL_VARIANT
+
+namespace {
 
 template <size_t N>
 void encode_lockstep(const RansPlan& plan, const RansEncodeTable* tables, RansEncodeStream* streams, size_t stride, size_t tokens) noexcept {
@@ -109,108 +129,12 @@ void encode_lockstep(const RansPlan& plan, const RansEncodeTable* tables, RansEn
   }
 }
 
-inline __m256i decode_step(__m256i state, const uint32_t* table, __m256i offset, const uint8_t*& p, uint8_t* out) noexcept {
-  const __m256i slot = _mm256_add_epi32(offset, _mm256_and_si256(state, _mm256_set1_epi32(kRansScale - 1)));
-  const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), slot, 4);
-  const __m256i frequency = _mm256_srli_epi32(entry, 20);
-  const __m256i bias = _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(0xfff));
-  state = _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(state, kRansScaleBits)), bias);
-  // Unsigned state < 2^16, as a signed comparison of the upper half with zero.
-  const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(state, 16), _mm256_setzero_si256());
-  const unsigned mask = unsigned(_mm256_movemask_ps(_mm256_castsi256_ps(low)));
-  const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  const __m256i pick = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kRefill.lane[mask])));
-  const __m256i refilled = _mm256_or_si256(_mm256_slli_epi32(state, 16), _mm256_permutevar8x32_epi32(words, pick));
-  state = _mm256_blendv_epi8(state, refilled, low);
-  p += 2 * __builtin_popcount(mask);
-  const __m256i bytes = _mm256_shuffle_epi8(entry, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1,
-                                                                     -1, -1, -1, -1, -1, -1, -1, -1, -1));
-  const uint64_t symbols = uint64_t(uint32_t(_mm256_cvtsi256_si32(bytes))) | uint64_t(uint32_t(_mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1)))) << 32;
-  std::memcpy(out, &symbols, 8);
-  return state;
-}
-
-// Near the end of the input a vector load would read past it: there the words are first copied into a padded buffer.
-inline __m256i decode_step_at_end(__m256i state, const uint32_t* table, __m256i offset, const uint8_t*& p, const uint8_t* end, uint8_t* out, bool* short_input) noexcept {
-  uint8_t padded[16] = {};
-  const size_t left = size_t(end - p);
-  std::memcpy(padded, p, left < 16 ? left : 16);
-  const uint8_t* q = padded;
-  state = decode_step(state, table, offset, q, out);
-  const size_t used = size_t(q - padded);
-  if (used > left) {
-    *short_input = true;
-    return state;
-  }
-  p += used;
-  return state;
-}
-
-template <size_t N>
-Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, RansStream* streams, size_t stride, size_t tokens) noexcept {
-  __m256i state[N];
-  const uint8_t* p[N];
-  const uint8_t* end[N];
-  uint8_t* symbols[N];
-  for (size_t s = 0; s < N; s++) {
-    if (streams[s].in.size < 4 * kRansLanes) return Status::kCorrupt;
-    state[s] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(streams[s].in.data));
-    p[s] = streams[s].in.data + 4 * kRansLanes;
-    end[s] = streams[s].in.data + streams[s].in.size;
-    symbols[s] = streams[s].symbols;
-  }
-  for (size_t i = 0; i < plan.order.size; i++) {
-    const size_t channel = plan.order[i];
-    const int32_t own = plan.table_of_channel[channel], last = plan.last_table_of_channel == nullptr ? 0 : plan.last_table_of_channel[channel];
-    const uint32_t* table = last == 0 ? tables[own].slot : tables->slot;
-    for (size_t t = 0; t < tokens; t += kRansLanes) {
-      __m256i offset[N];
-      for (size_t s = 0; s < N; s++) {
-        offset[s] = last == 0 ? _mm256_setzero_si256() : moved_tables<RansDecodeTable>(own, last, streams[s].table_shift + t);
-      }
-      bool near_end = false;
-      for (size_t s = 0; s < N; s++) near_end |= end[s] - p[s] < 16;
-      if (!near_end) {
-        for (size_t s = 0; s < N; s++) state[s] = decode_step(state[s], table, offset[s], p[s], symbols[s] + channel * stride + t);
-        continue;
-      }
-      bool short_input = false;
-      for (size_t s = 0; s < N; s++) {
-        state[s] = decode_step_at_end(state[s], table, offset[s], p[s], end[s], symbols[s] + channel * stride + t, &short_input);
-      }
-      if (short_input) return Status::kCorrupt;
-    }
-  }
-  const __m256i one = _mm256_set1_epi32(1);
-  for (size_t s = 0; s < N; s++) {
-    if (p[s] != end[s]) return Status::kCorrupt;
-    if (_mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_srli_epi32(state[s], 16), one)) != -1) return Status::kCorrupt;
-    const __m256i low = _mm256_and_si256(state[s], _mm256_set1_epi32(0xffff));
-    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(streams[s].carried.byte), _mm256_castsi256_si128(packed));
-  }
-  return Status::kOk;
-}
-
 }  // namespace
 
 void rans_encode_avx2(const RansPlan& plan, const RansEncodeTable* tables, Span<RansEncodeStream> streams, size_t stride, size_t tokens) noexcept {
   size_t s = 0;
   for (; s + 4 <= streams.size; s += 4) encode_lockstep<4>(plan, tables, streams.data + s, stride, tokens);
   for (; s < streams.size; s++) encode_lockstep<1>(plan, tables, streams.data + s, stride, tokens);
-}
-
-Status rans_decode_avx2(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept {
-  size_t s = 0;
-  for (; s + 4 <= streams.size; s += 4) {
-    const Status status = decode_lockstep<4>(plan, tables, streams.data + s, stride, tokens);
-    if (status != Status::kOk) return status;
-  }
-  for (; s < streams.size; s++) {
-    const Status status = decode_lockstep<1>(plan, tables, streams.data + s, stride, tokens);
-    if (status != Status::kOk) return status;
-  }
-  return Status::kOk;
 }
 
 }  // namespace kvreel

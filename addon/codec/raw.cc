@@ -21,7 +21,7 @@ class RawEncodeJob final : public EncodeJob {
     const size_t offset = unit * kRawSectionBytes;
     const size_t length = tensor_.size - offset < kRawSectionBytes ? tensor_.size - offset : kRawSectionBytes;
     std::memcpy(out_.data + offset, tensor_.data + offset, length);
-    sections_[unit] = {offset, length, xxh64(tensor_.sub(offset, length), 0)};
+    sections_[unit] = {offset, length, xxh3_64(tensor_.sub(offset, length))};
     return Status::kOk;
   }
   Status settle(uint32_t) noexcept override { return Status::kOk; }
@@ -55,7 +55,7 @@ class RawDecodeJob final : public ChunkJob {
   Status run(uint32_t, uint32_t unit, uint32_t) noexcept override {
     const Section& section = sections_[unit];
     const ConstBytes bytes = object_.sub(section.offset, section.length);
-    if (xxh64(bytes, 0) != section.checksum) return Status::kCorrupt;
+    if (xxh3_64(bytes) != section.checksum) return Status::kCorrupt;
     const size_t at = unit * kRawSectionBytes;
     if (original_.data != nullptr) return std::memcmp(original_.data + at, bytes.data, bytes.size) == 0 ? Status::kOk : Status::kCorrupt;
     if (bytes.size > 0) std::memcpy(tensor_.data + at, bytes.data, bytes.size);

@@ -105,7 +105,7 @@ export interface Native {
   hevcStreamLayers(parameters: NativeParameters): number;
   pack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
   unpack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
-  xxh64(bytes: Uint8Array): bigint;
+  xxh3(bytes: Uint8Array): bigint;
   forceScalar(force: boolean): void;
 }
 

@@ -24,7 +24,7 @@ export interface ObjectHeader {
   readonly model: Uint8Array;
   /** Length of each section; they follow the header in this order without gaps. */
   readonly lengths: Uint32Array;
-  /** XXH64 of each section. */
+  /** XXH3 of each section. */
   readonly checksums: BigUint64Array;
   /** Absent where decoding restores every bit. */
   readonly error?: MeasuredError;

@@ -30,7 +30,7 @@ export function packObjectStart(header: ObjectHeader, sectionBytes: number): Uin
   view.setUint32(0, MAGIC, true);
   view.setUint16(4, FORMAT_VERSION, true);
   view.setUint32(8, packed.length, true);
-  view.setBigUint64(16, native().xxh64(packed), true);
+  view.setBigUint64(16, native().xxh3(packed), true);
   view.setBigUint64(24, BigInt(start.length + sectionBytes), true);
   start.set(packed, PREAMBLE_BYTES);
   return start;
@@ -56,7 +56,7 @@ export function readPreamble(bytes: Uint8Array): Preamble {
 
 /** Reads the header bytes that a preamble announces, checksum first. */
 export function readHeader(preamble: Preamble, bytes: Uint8Array): ObjectHeader {
-  if (bytes.length !== preamble.headerBytes || native().xxh64(bytes) !== preamble.headerChecksum) {
+  if (bytes.length !== preamble.headerBytes || native().xxh3(bytes) !== preamble.headerChecksum) {
     throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: its header does not match its checksum');
   }
   const header = unpackHeader(bytes);

@@ -14,7 +14,7 @@ export interface RunChunk {
   readonly tokens: number;
   readonly objectBytes: number;
   /**
-   * The object's root when the run was put: the XXH64 of its header, which holds the checksums of its sections. A later put of the
+   * The object's root when the run was put: the XXH3 of its header, which holds the checksums of its sections. A later put of the
    * same chunk by another coder replaces the object and with it the root.
    */
   readonly root: bigint;
@@ -58,7 +58,7 @@ export function packManifest(manifest: RunManifest): Uint8Array {
   view.setUint32(0, MAGIC, true);
   view.setUint16(4, VERSION, true);
   view.setUint32(8, packed.length, true);
-  view.setBigUint64(16, native().xxh64(packed), true);
+  view.setBigUint64(16, native().xxh3(packed), true);
   bytes.set(packed, PREAMBLE_BYTES);
   return bytes;
 }
@@ -87,7 +87,7 @@ function checkedPayload(bytes: Uint8Array, reader: FieldReader): Uint8Array {
   if (version !== VERSION) throw new KvError('KV_UNSUPPORTED_VERSION', `the manifest is of version ${version}; this kvreel reads version ${VERSION}`);
   if (view.getUint16(6, true) !== 0 || view.getUint32(12, true) !== 0) throw reader.corrupt('reserved bytes of its preamble are set');
   const payload = bytes.subarray(PREAMBLE_BYTES);
-  if (view.getUint32(8, true) !== payload.length || view.getBigUint64(16, true) !== native().xxh64(payload)) throw reader.corrupt('it does not match its checksum');
+  if (view.getUint32(8, true) !== payload.length || view.getBigUint64(16, true) !== native().xxh3(payload)) throw reader.corrupt('it does not match its checksum');
   return payload;
 }
 

@@ -84,7 +84,7 @@ void mutate_section(Encoded* encoded, Random* random) {
   std::vector<uint8_t> bytes(encoded->object.begin() + ptrdiff_t(victim.offset), encoded->object.begin() + ptrdiff_t(victim.offset + victim.length));
   mutate(&bytes, random);
   // At the end of the object, which ends with its last byte.
-  victim = {encoded->object.size(), bytes.size(), xxh64(in(bytes), 0)};
+  victim = {encoded->object.size(), bytes.size(), xxh3_64(in(bytes))};
   encoded->object.insert(encoded->object.end(), bytes.begin(), bytes.end());
   encoded->object.shrink_to_fit();
 }
@@ -97,7 +97,7 @@ void mutate_table(Encoded* encoded, Random* random) {
   if (random->below(2) == 0) victim.offset = number();
   if (random->below(2) == 0) victim.length = number();
   if (random->below(8) == 0) std::swap(victim, encoded->sections[0]);
-  if (victim.offset <= size && victim.length <= size - victim.offset) victim.checksum = xxh64({encoded->object.data() + victim.offset, victim.length}, 0);
+  if (victim.offset <= size && victim.length <= size - victim.offset) victim.checksum = xxh3_64({encoded->object.data() + victim.offset, victim.length});
 }
 
 // Parameters that another header could have; the sections are then too many, or some twice.

@@ -164,7 +164,7 @@ inline Encoded with_length(Encoded encoded, size_t section, uint64_t length) {
   Section& s = encoded.sections[section];
   std::vector<uint8_t> bytes(encoded.object.begin() + ptrdiff_t(s.offset), encoded.object.begin() + ptrdiff_t(s.offset + s.length));
   bytes.resize(length);
-  s = {encoded.object.size(), length, xxh64(in(bytes), 0)};
+  s = {encoded.object.size(), length, xxh3_64(in(bytes))};
   encoded.object.insert(encoded.object.end(), bytes.begin(), bytes.end());
   encoded.object.shrink_to_fit();
   return encoded;

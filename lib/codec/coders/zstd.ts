@@ -44,7 +44,7 @@ async function decodeSections(coded: CodedChunk, visit: (bytes: Uint8Array, at: 
     const [offset, length, checksum] = coded.sections.subarray(3 * i, 3 * i + 3);
     const bytes = coded.bytes.subarray(Number(offset), Number(offset) + Number(length));
     const expected = Math.min(SECTION_BYTES, total - i * SECTION_BYTES);
-    if (bytes.length !== Number(length) || native().xxh64(bytes) !== checksum) {
+    if (bytes.length !== Number(length) || native().xxh3(bytes) !== checksum) {
       throw new KvError('KV_CORRUPT_OBJECT', 'the object is damaged: a section does not match its checksum');
     }
     visit(decompressExactly(decompress, bytes, expected), i * SECTION_BYTES);
@@ -99,7 +99,7 @@ export const zstd: Coder = {
       if (Atomics.load(call.cancel, 0) !== 0) throw new KvError('KV_CANCELLED', 'the call was cancelled');
       const bytes = compress(tensor.slice(i * SECTION_BYTES, (i + 1) * SECTION_BYTES), LEVEL);
       out.set(bytes, offset);
-      sections.set([BigInt(offset), BigInt(bytes.length), native().xxh64(bytes)], 3 * i);
+      sections.set([BigInt(offset), BigInt(bytes.length), native().xxh3(bytes)], 3 * i);
       offset += bytes.length;
     }
     return { model: new Uint8Array(0), sections };

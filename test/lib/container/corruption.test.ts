@@ -50,7 +50,7 @@ function flipBit(bytes: Uint8Array, bit: number): Uint8Array {
 function sealHeader(object: Uint8Array): Uint8Array {
   const view = new DataView(object.buffer);
   const headerEnd = PREAMBLE_BYTES + view.getUint32(8, true);
-  view.setBigUint64(16, native().xxh64(object.subarray(PREAMBLE_BYTES, headerEnd)), true);
+  view.setBigUint64(16, native().xxh3(object.subarray(PREAMBLE_BYTES, headerEnd)), true);
   return object;
 }
 
@@ -60,7 +60,7 @@ function sealSections(object: Uint8Array, sectionStart: number): Uint8Array {
   let offset = sectionStart;
   const checksums = BigUint64Array.from(header.lengths, (length) => {
     offset += length;
-    return native().xxh64(object.subarray(offset - length, offset));
+    return native().xxh3(object.subarray(offset - length, offset));
   });
   object.set(packObjectStart({ ...header, checksums }, object.length - sectionStart));
   return object;

@@ -225,7 +225,7 @@ function quantisedPlanes({ layout, start, model }: Header, rows: number, cap: nu
       offset: Math.fround(Math.fround(at(mean, layer * rows + row)) * step),
       lowBits,
       firstTable: clamp((isKey(row) ? spread : last) + 12, 0, 255),
-      lastTable: isKey(row) ? clamp(last + 12, 1, 24) : 0,
+      lastTable: isKey(row) ? clamp(last + 12, 1, 32) : 0,
     };
   }
 
@@ -292,7 +292,7 @@ function quantisedPlanes({ layout, start, model }: Header, rows: number, cap: nu
 }
 
 function ransReader(header: Header, rows: number): GroupReader {
-  const groupOf = quantisedPlanes(header, rows, 12);
+  const groupOf = quantisedPlanes(header, rows, 20);
   return (section, layer, begin, tokens) => {
     const group = groupOf(layer, begin, tokens);
     const sideBytes = group.sideBytes(section.varint());

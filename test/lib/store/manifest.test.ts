@@ -99,7 +99,7 @@ function sealed(contents: unknown): Uint8Array {
   bytes.write('KVRM', 'latin1');
   bytes.writeUInt16LE(1, 4);
   bytes.writeUInt32LE(packed.length, 8);
-  bytes.writeBigUInt64LE(native().xxh64(packed), 16);
+  bytes.writeBigUInt64LE(native().xxh3(packed), 16);
   bytes.set(packed, 24);
   return bytes;
 }
