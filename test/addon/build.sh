@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the addon's tests, without Node, into a directory: build.sh OUT [plain|asan|tsan]. asan: AddressSanitizer and UBSan.
-# tsan: ThreadSanitizer, and of the tests only that of the worker pool, where the threads are. Each source is compiled once.
+# Builds the addon's tests, without Node, into a directory: build.sh OUT [plain|asan|tsan|figures]. asan: AddressSanitizer and UBSan.
+# tsan: ThreadSanitizer, and of the tests only that of the worker pool, where the threads are. figures: rans_entropy, which is no test.
+# Each source is compiled once.
 set -eu
 
 out=$1
@@ -11,10 +12,10 @@ tests=$root/test/addon
 flags="-std=c++17 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -ffp-contract=off -pthread"
 hevc_options=
 case $variant in
-  plain) flags="$flags -O3" ;;
+  plain | figures) flags="$flags -O3" ;;
   asan) flags="$flags -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" hevc_options=--sanitize ;;
   tsan) flags="$flags -O1 -g -fsanitize=thread" ;;
-  *) echo "usage: build.sh OUT [plain|asan|tsan]" >&2; exit 2 ;;
+  *) echo "usage: build.sh OUT [plain|asan|tsan|figures]" >&2; exit 2 ;;
 esac
 x86=
 case $(uname -m) in x86_64 | amd64) x86=1 flags="$flags -DKVREEL_AVX2" ;; esac
@@ -46,6 +47,10 @@ for source in "$codec"/*.cc "$codec"/hevc/*.cc; do
   fi
 done
 
+if [ "$variant" = figures ]; then
+  link rans_entropy "$objects"/*.o
+  exit
+fi
 for name in layout_test checksum_test float16_test rotary_test rans_test loops_test exact_test quantized_test chunk_fuzz; do
   link "$name" "$objects"/*.o
 done

@@ -1,6 +1,7 @@
 // How far coder `rans` is from the entropy of its own symbols under its own model. Not a test of right or wrong: prints figures.
 //
-//   rans_entropy CAPTURE.safetensors LAYERS TOKENS KV_HEADS HEAD_DIM THETA START
+//   test/addon/build.sh OUT figures
+//   OUT/rans_entropy CAPTURE.safetensors LAYERS TOKENS KV_HEADS HEAD_DIM THETA START
 //
 // The capture is read as bf16 in canonical order, right after its header. For each rung and section size it prints the bytes that coding
 // took (`coded`: every section whole, `side information`: the model in the header and 12 bytes of section table each) beside the ideal:
@@ -35,7 +36,7 @@ double ideal_bits(const ChunkParameters& parameters, ConstBytes tensor, ConstByt
   const size_t count = layer_rows(shape), tokens = shape.tokens;
   QuantizedModel model;
   RowRotation rotation;
-  if (model.read(model_bytes, shape, true) != Status::kOk || rotation.build(parameters.quantized, shape.layers, shape.tokens) != Status::kOk) return NAN;
+  if (model.read(model_bytes, shape, true) != Status::kOk || rotation.build(parameters.quantized, shape) != Status::kOk) return NAN;
   std::vector<uint16_t> upper(count * tokens), lower(count * tokens);
   std::vector<float> floats(count * tokens), factors(4 * tokens);
   std::vector<int16_t> q(count * tokens);

@@ -1,10 +1,11 @@
-// Put and get of the filesystem connector beside plain write + rename and read of the same bytes with the same durability,
-// in turns in the same run. Both sides read into memory that is allocated once: fresh memory would hide what is compared.
+// Put and get of the filesystem connector, and of a KvStore on it with coder raw, beside plain write + rename and read of the same bytes
+// with the same durability, in turns in the same run. All read into memory that is allocated once: fresh memory would hide what is compared.
 import { constants } from 'node:fs';
 import { mkdtemp, open, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { filesystem } from '../../connectors/storage/filesystem.js';
+import { KvStore } from '../../lib/index.js';
 
 /** One measured operation; figures are over all rounds. */
 export interface FilesystemBenchRow {
@@ -51,23 +52,29 @@ async function benchOne(size: (typeof SIZES)[number], durable: boolean): Promise
   const connector = filesystem({ path: join(directory, 'store'), durable });
   const value = new Uint8Array(size.bytes).map((_, i) => (i * 31) ^ (i >> 8));
   const into = new Uint8Array(size.bytes);
-  const plain = plainFile(directory, { value, into, durable });
-  const ours: Contender = {
-    put: () => connector.put('chunk', value),
-    get: async () => void (await connector.get('chunk', { into })),
+  // The tensor that these bytes are, of a layout that takes part in nothing.
+  const geometry = { order: 'mla', dtype: 'u8', layers: 1, kvHeads: 1, headDim: KIB } as const;
+  const tensor = { layout: { ...geometry, tokens: size.bytes / KIB }, data: value };
+  const store = new KvStore({ connector, namespace: { model: 'bench', geometry }, coder: 'raw' });
+  const contenders: Record<string, Contender> = {
+    plain: plainFile(directory, { value, into, durable }),
+    filesystem: { put: () => connector.put('chunk', value), get: async () => void (await connector.get('chunk', { into })) },
+    'store raw': { put: () => store.put('a1', tensor), get: async () => void (await store.fetch('a1', { into })) },
   };
   try {
-    const samples = await takeTurns(plain, ours, size.rounds);
-    into.fill(0);
-    await ours.get();
-    if (Buffer.compare(into, value) !== 0) throw new Error('the connector gave other bytes back');
+    const samples = await takeTurns(contenders, size.rounds);
+    for (const [name, contender] of Object.entries(contenders)) {
+      into.fill(0);
+      await contender.get();
+      if (Buffer.compare(into, value) !== 0) throw new Error(`${name} gave other bytes back`);
+    }
     const suffix = `${size.label}${durable ? ' durable' : ''}`;
     return (['put', 'get', 'put+get'] as const).flatMap((verb) => {
-      const peer = summary(`plain ${verb} ${suffix}`, size.bytes, samples.plain[verb]);
-      const own = summary(`filesystem ${verb} ${suffix}`, size.bytes, samples.ours[verb]);
-      return [peer, { ...own, ratio: peer.median / own.median }];
+      const rows = [...samples].map(([name, taken]) => summary(`${name} ${verb} ${suffix}`, size.bytes, taken[verb]));
+      return rows.map((row) => ({ ...row, ratio: (rows[0]?.median ?? NaN) / row.median }));
     });
   } finally {
+    await store.close();
     await connector.close();
     await rm(directory, { recursive: true, force: true });
   }
@@ -103,13 +110,14 @@ function plainFile(
 
 type Samples = Record<'put' | 'get' | 'put+get', Sample[]>;
 
-async function takeTurns(plain: Contender, ours: Contender, rounds: number): Promise<{ plain: Samples; ours: Samples }> {
-  const samples = { plain: noSamples(), ours: noSamples() };
-  for (const contender of [plain, ours]) await round(contender, noSamples()); // warm-up: directories made, memory touched
+async function takeTurns(contenders: Readonly<Record<string, Contender>>, rounds: number): Promise<Map<string, Samples>> {
+  const entries = Object.entries(contenders);
+  const samples = new Map(entries.map(([name]) => [name, noSamples()]));
+  for (const [, contender] of entries) await round(contender, noSamples()); // warm-up: directories made, memory touched
   for (let i = 0; i < rounds; i++) {
-    // Whoever goes first changes each round, so that neither always meets the other's write-back.
-    const turns = [() => round(plain, samples.plain), () => round(ours, samples.ours)];
-    for (const turn of i % 2 === 0 ? turns : turns.reverse()) await turn();
+    // Whoever goes first changes each round, so that none always meets another's write-back.
+    const turn = i % entries.length;
+    for (const [name, contender] of [...entries.slice(turn), ...entries.slice(0, turn)]) await round(contender, samples.get(name) ?? noSamples());
   }
   return samples;
 }
