@@ -1,6 +1,6 @@
 {
   "variables": {
-    "warnings": ["-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off"],
+    "flags": ["-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", "-fvisibility=hidden"],
     "avx2_sources": ["<!@(node scripts/codec-sources.mjs avx2)"],
     "avx2_flags": ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt"],
     "avx512_sources": ["<!@(node scripts/codec-sources.mjs avx512)"],
@@ -8,11 +8,11 @@
     "codec_sources": ["<!@(node scripts/codec-sources.mjs)"],
   },
   "target_defaults": {
-    "cflags_cc": ["-std=c++17", "-O3", "<@(warnings)"],
+    "cflags_cc": ["-std=c++17", "-O3", "<@(flags)"],
     "xcode_settings": {
       "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
       "GCC_OPTIMIZATION_LEVEL": "3",
-      "OTHER_CPLUSPLUSFLAGS": ["<@(warnings)"],
+      "OTHER_CPLUSPLUSFLAGS": ["<@(flags)"],
       "MACOSX_DEPLOYMENT_TARGET": "11.0",
     },
     "conditions": [["target_arch=='x64'", {"defines": ["KVREEL_AVX2"]}]],
@@ -27,7 +27,7 @@
         ["target_arch=='x64'", {
           "sources": ["<@(avx2_sources)"],
           "cflags_cc": ["<@(avx2_flags)"],
-          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "<@(avx2_flags)"]},
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(flags)", "<@(avx2_flags)"]},
         }, {"type": "none"}],
       ],
     },
@@ -39,7 +39,7 @@
         ["target_arch=='x64'", {
           "sources": ["<@(avx512_sources)"],
           "cflags_cc": ["<@(avx2_flags)", "<@(avx512_flags)"],
-          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(warnings)", "<@(avx2_flags)", "<@(avx512_flags)"]},
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(flags)", "<@(avx2_flags)", "<@(avx512_flags)"]},
         }, {"type": "none"}],
       ],
     },

@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <new>
 
+#include "block_cache.h"
 #include "status.h"
 
 namespace kvreel {
@@ -16,17 +16,18 @@ class Buffer {
   Buffer() noexcept = default;
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() noexcept { ::operator delete[](data_, std::align_val_t{kAlignment}); }
+  ~Buffer() noexcept { give_block(data_, bytes_); }
 
   // Room for `count` elements, uninitialised; what was there is gone. Keeps a block that is already large enough.
   Status resize(size_t count) noexcept {
-    if (count > capacity_) {
-      if (count > SIZE_MAX / sizeof(T)) return Status::kOutOfMemory;
-      void* block = ::operator new[](count * sizeof(T), std::align_val_t{kAlignment}, std::nothrow);
+    if (count > bytes_ / sizeof(T)) {
+      if (count > SIZE_MAX / 2 / sizeof(T)) return Status::kOutOfMemory;
+      size_t bytes = 0;
+      void* block = take_block(count * sizeof(T), &bytes);
       if (block == nullptr) return Status::kOutOfMemory;
-      ::operator delete[](data_, std::align_val_t{kAlignment});
+      give_block(data_, bytes_);
       data_ = static_cast<T*>(block);
-      capacity_ = count;
+      bytes_ = bytes;
     }
     size_ = count;
     return Status::kOk;
@@ -37,10 +38,9 @@ class Buffer {
   T& operator[](size_t index) const noexcept { return data_[index]; }
 
  private:
-  static constexpr size_t kAlignment = 64;
   T* data_ = nullptr;
   size_t size_ = 0;
-  size_t capacity_ = 0;
+  size_t bytes_ = 0;  // of the block
 };
 
 }  // namespace kvreel

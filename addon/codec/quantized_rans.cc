@@ -1,6 +1,7 @@
 #include "quantized_rans.h"
 
 #include <cstring>
+#include <new>
 
 #include "checksum.h"
 #include "quantized_group.h"

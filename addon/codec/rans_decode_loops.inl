@@ -32,6 +32,16 @@ struct Words {
   }
 };
 
+// For how many channels no stream can come to its end: a step takes 16 bytes at most.
+inline size_t channels_before_end(const Words* words, size_t count, size_t tokens) noexcept {
+  ptrdiff_t least = PTRDIFF_MAX;
+  for (size_t s = 0; s < count; s++) {
+    const ptrdiff_t left = words[s].end - words[s].next;
+    least = left < least ? left : least;
+  }
+  return least < 0 ? 0 : size_t(least) / (16 * (tokens / kRansLanes));
+}
+
 template <size_t N>
 Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, RansStream* streams, size_t stride, size_t tokens) noexcept {
   __m256i state[N];
@@ -46,14 +56,20 @@ Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, Rans
     words[s].moved = false;
     symbols[s] = streams[s].symbols;
   }
+  size_t unchecked = 0;
   for (size_t i = 0; i < plan.order.size; i++) {
     const size_t channel = plan.order[i];
     const int32_t own = plan.table_of_channel[channel], last = plan.last_table_of_channel == nullptr ? 0 : plan.last_table_of_channel[channel];
     const uint32_t* table = last == 0 ? tables[own].slot : tables->slot;
+    if (unchecked == 0) unchecked = channels_before_end(words, N, tokens);
+    const bool check = unchecked == 0;
+    if (!check) unchecked--;
     for (size_t t = 0; t < tokens; t += kRansLanes) {
-      bool enough = true;
-      for (size_t s = 0; s < N; s++) enough &= words[s].prepare();
-      if (!enough) return Status::kCorrupt;
+      if (check) {
+        bool enough = true;
+        for (size_t s = 0; s < N; s++) enough &= words[s].prepare();
+        if (!enough) return Status::kCorrupt;
+      }
       for (size_t s = 0; s < N; s++) {
         const __m256i offset = last == 0 ? _mm256_setzero_si256() : moved_tables<RansDecodeTable>(own, last, streams[s].table_shift + t);
         state[s] = decode_step(state[s], table, offset, words[s].next, symbols[s] + channel * stride + t);
@@ -74,15 +90,17 @@ Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, Rans
 }  // namespace
 
 Status KVREEL_VARIANT(rans_decode)(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept {
-  constexpr size_t lockstep = 8;
-  size_t s = 0;
-  for (; s + lockstep <= streams.size; s += lockstep) {
-    const Status status = decode_lockstep<lockstep>(plan, tables, streams.data + s, stride, tokens);
-    if (status != Status::kOk) return status;
+  Status status = Status::kOk;
+  for (size_t s = 0; s < streams.size && status == Status::kOk;) {
+    RansStream* const first = streams.data + s;
+    const size_t left = streams.size - s, lockstep = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    switch (lockstep) {
+      case 8: status = decode_lockstep<8>(plan, tables, first, stride, tokens); break;
+      case 4: status = decode_lockstep<4>(plan, tables, first, stride, tokens); break;
+      case 2: status = decode_lockstep<2>(plan, tables, first, stride, tokens); break;
+      default: status = decode_lockstep<1>(plan, tables, first, stride, tokens);
+    }
+    s += lockstep;
   }
-  for (; s < streams.size; s++) {
-    const Status status = decode_lockstep<1>(plan, tables, streams.data + s, stride, tokens);
-    if (status != Status::kOk) return status;
-  }
-  return Status::kOk;
+  return status;
 }

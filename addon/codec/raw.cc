@@ -1,6 +1,7 @@
 #include "raw.h"
 
 #include <cstring>
+#include <new>
 
 #include "checksum.h"
 

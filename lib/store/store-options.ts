@@ -13,7 +13,7 @@ export interface KvStoreOptions {
   readonly connector: StorageConnector;
   /** `auto`, or a coder's name. Default `auto`: the smallest one that every machine can read. */
   readonly coder?: string;
-  /** Tokens of one section, the smallest part that can be read alone. At least 1. Default 16. */
+  /** Tokens of one section, the smallest part that can be read alone. At least 1. Default 64. */
   readonly groupTokens?: number;
   /** Decode and compare each object before it is stored. Default true. */
   readonly verify?: boolean;

@@ -12,7 +12,7 @@ const C = 'c3'.repeat(32);
 
 function storeOf(connector: StorageConnector, layout: KvLayout = SMALL, options: Partial<KvStoreOptions> = {}): KvStore {
   const { tokens: _, ...geometry } = layout;
-  return new KvStore({ connector, namespace: { model: 'tiny', geometry }, ...options });
+  return new KvStore({ connector, namespace: { model: 'tiny', geometry }, groupTokens: 16, ...options });
 }
 
 async function objectAt(connector: StorageConnector, hash: string): Promise<{ key: string; object: Uint8Array }> {
@@ -167,7 +167,7 @@ describe('fetch of a part', () => {
   it.each(cases)('equals that part of the whole: $order, $coder', async ({ layout, coder }) => {
     const { tokens: _, ...geometry } = layout;
     const quality = coder === 'rans' || coder === 'hevc' ? 'lossy' : 'exact';
-    const store = new KvStore({ connector: memory(), namespace: { model: 'tiny', geometry, quality }, coder });
+    const store = new KvStore({ connector: memory(), namespace: { model: 'tiny', geometry, quality }, coder, groupTokens: 16 });
     const tensor = unpackLayout(tensorOf({ ...layout, order: layout.order === 'mla' ? 'mla' : 'split' }), layout);
     await store.put(A, tensor);
     const whole = (await store.fetch(A)) ?? tensor;
