@@ -54,14 +54,12 @@ Status check_selection(const ChunkParameters& parameters, const Selection& selec
 
 ChunkJob* make_decode_job(const ChunkParameters& parameters, ConstBytes model, const Selection& selection, Span<const Section> sections,
                           ConstBytes object, RowSink* sink) noexcept {
+  const DecodeRequest request{parameters.layout.shape, parameters.group_tokens, model, selection, sections, object, sink};
   switch (parameters.coder) {
-    case Coder::kRaw: return raw_decode_job(sections, object, *sink);
-    case Coder::kExact:
-      return exact_decode_job(parameters.layout.shape, parameters.group_tokens, model, selection, sections, object, sink);
-    case Coder::kRans:
-      return rans_decode_job(parameters.layout.shape, parameters.group_tokens, parameters.quantized, model, selection, sections, object, sink);
-    case Coder::kHevc:
-      return hevc_decode_job(parameters.layout.shape, parameters.group_tokens, parameters.quantized, model, selection, sections, object, sink);
+    case Coder::kRaw: return raw_decode_job(request);
+    case Coder::kExact: return exact_decode_job(request);
+    case Coder::kRans: return rans_decode_job(request, parameters.quantized);
+    case Coder::kHevc: return hevc_decode_job(request, parameters.quantized);
   }
   return nullptr;
 }

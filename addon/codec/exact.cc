@@ -419,33 +419,24 @@ Status split_section(ConstBytes in, const SectionShape& shape, size_t stored_byt
 
 class ExactDecodeJob final : public ChunkJob {
  public:
-  ExactDecodeJob(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                 ConstBytes object, RowSink* sink) noexcept
-      : source_(source),
-        group_tokens_(group_tokens),
-        model_bytes_(model),
-        selection_(selection),
-        sections_(sections),
-        object_(object),
-        sink_(sink),
-        rows_(layer_rows(source)) {}
+  explicit ExactDecodeJob(const DecodeRequest& request) noexcept : request_(request), rows_(layer_rows(request.source)) {}
 
   ~ExactDecodeJob() override { delete[] scratch_; }
 
   Status start(uint32_t workers) noexcept override {
     EncodeBound bound{};
-    Status status = exact_encode_bound(source_, group_tokens_, &bound);
-    if (status == Status::kOk) status = sink_->start(workers, group_tokens_);
+    Status status = exact_encode_bound(request_.source, request_.group_tokens, &bound);
+    if (status == Status::kOk) status = request_.sink->start(workers, request_.group_tokens);
     if (status != Status::kOk) return status;
-    status = model_.read(model_bytes_, rows_ * source_.layers, exact_magnitude_bits(source_.type));
+    status = model_.read(request_.model, rows_ * request_.source.layers, exact_magnitude_bits(request_.source.type));
     if (status != Status::kOk) return status;
-    if (model_.has_low_halves && element_bytes(source_.type) != 4) return Status::kCorrupt;
+    if (model_.has_low_halves && element_bytes(request_.source.type) != 4) return Status::kCorrupt;
     if (tables_.resize(model_.tables.size()) != Status::kOk) return Status::kOutOfMemory;
     for (size_t i = 0; i < tables_.size(); i++) rans_build_decode_table(model_.tables[i].frequencies, &tables_[i]);
     scratch_ = new (std::nothrow) DecodeScratch[workers];
     if (scratch_ == nullptr) return Status::kOutOfMemory;
-    const size_t in_group = rows_ * group_tokens_;
-    const bool wide = element_bytes(source_.type) == 4;
+    const size_t in_group = rows_ * request_.group_tokens;
+    const bool wide = element_bytes(request_.source.type) == 4;
     for (uint32_t w = 0; w < workers; w++) {
       DecodeScratch& s = scratch_[w];
       if (s.symbols.resize(kLockstep * in_group) != Status::kOk || s.low_bits.resize(2 * in_group + 16) != Status::kOk ||
@@ -458,16 +449,16 @@ class ExactDecodeJob final : public ChunkJob {
   }
 
   uint32_t phases() const noexcept override { return 1; }
-  uint32_t units(uint32_t) const noexcept override { return selection_.layer_count; }
+  uint32_t units(uint32_t) const noexcept override { return request_.selection.layer_count; }
 
   Status run(uint32_t, uint32_t unit, uint32_t worker) noexcept override {
     DecodeScratch& s = scratch_[worker];
-    const Span<const ExactChannel> channels{model_.channels.data() + (selection_.layer_begin + unit) * rows_, rows_};
+    const Span<const ExactChannel> channels{model_.channels.data() + (request_.selection.layer_begin + unit) * rows_, rows_};
     const RansPlan plan = exact_plan(channels, s.order.data(), s.table_of_channel.data());
     Status status = Status::kOk;
     // Groups of equal length go through the rANS decoder together; the last one may be shorter.
-    const size_t full = selection_.group_begin + selection_.group_count <= source_.tokens / group_tokens_ ? selection_.group_count : selection_.group_count - 1;
-    for (size_t g = 0; g < selection_.group_count && status == Status::kOk;) {
+    const size_t full = request_.selection.group_begin + request_.selection.group_count <= request_.source.tokens / request_.group_tokens ? request_.selection.group_count : request_.selection.group_count - 1;
+    for (size_t g = 0; g < request_.selection.group_count && status == Status::kOk;) {
       const size_t count = g >= full ? 1 : full - g < kLockstep ? full - g : kLockstep;
       status = decode_groups(unit, g, count, plan, channels, s, worker);
       g += count;
@@ -480,18 +471,17 @@ class ExactDecodeJob final : public ChunkJob {
  private:
   Status decode_groups(uint32_t unit, size_t group, size_t count, const RansPlan& plan, Span<const ExactChannel> channels,
                        DecodeScratch& s, uint32_t worker) noexcept {
-    const size_t begin = (selection_.group_begin + group) * group_tokens_;
-    const size_t tokens = begin + group_tokens_ <= source_.tokens ? group_tokens_ : source_.tokens - begin;
+    const size_t begin = (request_.selection.group_begin + group) * request_.group_tokens;
+    const size_t tokens = begin + request_.group_tokens <= request_.source.tokens ? request_.group_tokens : request_.source.tokens - begin;
     const SectionShape shape = section_shape(model_.has_low_halves, channels, tokens);
     SectionParts parts[kLockstep];
     RansStream streams[kLockstep];
     size_t coded = 0;
     for (size_t i = 0; i < count; i++) {
-      const Section& section = sections_[size_t(unit) * selection_.group_count + group + i];
-      if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
-      const ConstBytes bytes = object_.sub(section.offset, section.length);
-      if (xxh3_64(bytes) != section.checksum) return Status::kCorrupt;
-      const Status status = split_section(bytes, shape, rows_ * tokens * element_bytes(source_.type), &parts[i]);
+      ConstBytes bytes;
+      const Status opened = request_.open_section(size_t(unit) * request_.selection.group_count + group + i, &bytes);
+      if (opened != Status::kOk) return opened;
+      const Status status = split_section(bytes, shape, rows_ * tokens * element_bytes(request_.source.type), &parts[i]);
       if (status != Status::kOk) return status;
       if (parts[i].stored.size == 0) {
         streams[coded] = {parts[i].stream, s.symbols.data() + coded * rows_ * tokens, nullptr, {}};
@@ -507,14 +497,14 @@ class ExactDecodeJob final : public ChunkJob {
       } else if (!restore_group(*stream++, parts[i], shape, channels, tokens, s)) {
         return Status::kCorrupt;
       }
-      const Status put = sink_->put(s.rows.data(), s.low_halves.data(), unit, (group + i) * group_tokens_, tokens, worker);
+      const Status put = request_.sink->put(s.rows.data(), s.low_halves.data(), unit, (group + i) * request_.group_tokens, tokens, worker);
       if (put != Status::kOk) return put;
     }
     return Status::kOk;
   }
 
   void copy_rows(ConstBytes stored, DecodeScratch& s) noexcept {
-    const size_t width = element_bytes(source_.type);
+    const size_t width = element_bytes(request_.source.type);
     for (size_t i = 0; i * width < stored.size; i++) {
       const uint8_t* p = stored.data + i * width;
       if (width == 4) s.low_halves[i] = load_u16(p);
@@ -526,7 +516,7 @@ class ExactDecodeJob final : public ChunkJob {
                      DecodeScratch& s) noexcept {
     std::memcpy(s.low_bits.data(), stream.carried.byte, shape.carried);
     if (parts.low_bits.size > 0) std::memcpy(s.low_bits.data() + shape.carried, parts.low_bits.data, parts.low_bits.size);
-    restore_rows(stream.symbols, tokens, channels, exact_magnitude_bits(source_.type), s.low_bits.data(), s.rows.data());
+    restore_rows(stream.symbols, tokens, channels, exact_magnitude_bits(request_.source.type), s.low_bits.data(), s.rows.data());
     if (!place_escapes(stream.symbols, rows_ * tokens, parts.escapes, s.rows.data())) return false;
     if (parts.low_halves.size == 0 && s.low_halves.size() != 0) std::memset(s.low_halves.data(), 0, 2 * s.low_halves.size());
     for (size_t i = 0; 2 * i < parts.low_halves.size; i++) s.low_halves[i] = load_u16(parts.low_halves.data + 2 * i);
@@ -544,13 +534,7 @@ class ExactDecodeJob final : public ChunkJob {
     return escapes.size == 0;
   }
 
-  const KvShape source_;
-  const uint32_t group_tokens_;
-  const ConstBytes model_bytes_;
-  const Selection selection_;
-  const Span<const Section> sections_;
-  const ConstBytes object_;
-  RowSink* const sink_;
+  const DecodeRequest request_;
   const size_t rows_;
   ExactModel model_;
   Buffer<RansDecodeTable> tables_;
@@ -574,9 +558,6 @@ EncodeJob* exact_encode_job(const TensorLayout& layout, uint32_t group_tokens, C
   return new (std::nothrow) ExactEncodeJob(layout, group_tokens, tensor, out);
 }
 
-ChunkJob* exact_decode_job(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                           ConstBytes object, RowSink* sink) noexcept {
-  return new (std::nothrow) ExactDecodeJob(source, group_tokens, model, selection, sections, object, sink);
-}
+ChunkJob* exact_decode_job(const DecodeRequest& request) noexcept { return new (std::nothrow) ExactDecodeJob(request); }
 
 }  // namespace kvreel

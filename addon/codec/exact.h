@@ -8,9 +8,8 @@
 // 32-bit floats: their upper halves go this way, their lower halves are stored raw, or not at all where all of them are zero.
 #pragma once
 
-#include "chunk.h"
+#include "decode_request.h"
 #include "rans.h"
-#include "row_sink.h"
 
 namespace kvreel {
 
@@ -44,10 +43,8 @@ constexpr uint32_t exact_magnitude_bits(ElementType type) noexcept { return elem
 EncodeJob* exact_encode_job(const TensorLayout& layout, uint32_t group_tokens, ConstBytes tensor, Bytes out) noexcept;
 Status exact_encode_bound(const KvShape& shape, uint32_t group_tokens, EncodeBound* bound) noexcept;
 
-// Decodes the selected sections into `sink`, whose layout is that of the selected part. `source` is the shape that was encoded.
-// `sections`, one for each selected (layer, group), point into `object`; each is checked against its checksum before it is decoded.
-ChunkJob* exact_decode_job(const KvShape& source, uint32_t group_tokens, ConstBytes model, const Selection& selection, Span<const Section> sections,
-                           ConstBytes object, RowSink* sink) noexcept;
+// Decodes the selected sections, one for each selected (layer, group).
+ChunkJob* exact_decode_job(const DecodeRequest& request) noexcept;
 
 // Loops over one row (or 16 tokens of it), each with a twin for AVX2 that gives the same results.
 

@@ -203,37 +203,28 @@ struct DecodeScratch {
 
 class HevcDecodeJob final : public ChunkJob {
  public:
-  HevcDecodeJob(const KvShape& source, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes model, const Selection& selection,
-                Span<const Section> sections, ConstBytes object, RowSink* sink) noexcept
-      : source_(source),
-        group_tokens_(group_tokens),
-        parameters_(parameters),
-        model_bytes_(model),
-        selection_(selection),
-        sections_(sections),
-        object_(object),
-        sink_(sink),
-        rows_(layer_rows(source)) {}
+  HevcDecodeJob(const DecodeRequest& request, const QuantizedParameters& parameters) noexcept
+      : request_(request), parameters_(parameters), rows_(layer_rows(request.source)) {}
 
   ~HevcDecodeJob() override { delete[] scratch_; }
 
   Status start(uint32_t workers) noexcept override {
     EncodeBound bound{};
-    Status status = hevc_chunk_bound(source_, group_tokens_, &bound);
-    if (status == Status::kOk) status = sink_->start(workers, group_tokens_);
-    if (status == Status::kOk) status = model_.read(model_bytes_, source_, false);
-    if (status == Status::kOk) status = rotation_.build(parameters_, source_);
+    Status status = hevc_chunk_bound(request_.source, request_.group_tokens, &bound);
+    if (status == Status::kOk) status = request_.sink->start(workers, request_.group_tokens);
+    if (status == Status::kOk) status = model_.read(request_.model, request_.source, false);
+    if (status == Status::kOk) status = rotation_.build(parameters_, request_.source);
     if (status != Status::kOk) return status;
-    streams_ = hevc_streams(source_, group_tokens_);
-    first_stream_ = selection_.layer_begin / streams_.layers;
-    stream_count_ = (selection_.layer_begin + selection_.layer_count - 1) / streams_.layers - first_stream_ + 1;
+    streams_ = hevc_streams(request_.source, request_.group_tokens);
+    first_stream_ = request_.selection.layer_begin / streams_.layers;
+    stream_count_ = (request_.selection.layer_begin + request_.selection.layer_count - 1) / streams_.layers - first_stream_ + 1;
     scratch_ = new (std::nothrow) DecodeScratch[workers];
     if (scratch_ == nullptr) return Status::kOutOfMemory;
-    const HevcShape video = hevc_stream_shape(source_, streams_.layers, group_tokens_);
+    const HevcShape video = hevc_stream_shape(request_.source, streams_.layers, request_.group_tokens);
     for (uint32_t w = 0; w < workers; w++) {
       DecodeScratch& s = scratch_[w];
-      if (s.group.resize(source_, group_tokens_) != Status::kOk || s.values.resize(hevc_values(video)) != Status::kOk ||
-          s.symbols.resize(rows_ * group_tokens_) != Status::kOk || s.plan.resize(source_, streams_.layers) != Status::kOk) {
+      if (s.group.resize(request_.source, request_.group_tokens) != Status::kOk || s.values.resize(hevc_values(video)) != Status::kOk ||
+          s.symbols.resize(rows_ * request_.group_tokens) != Status::kOk || s.plan.resize(request_.source, streams_.layers) != Status::kOk) {
         return Status::kOutOfMemory;
       }
     }
@@ -241,22 +232,21 @@ class HevcDecodeJob final : public ChunkJob {
   }
 
   uint32_t phases() const noexcept override { return 1; }
-  uint32_t units(uint32_t) const noexcept override { return selection_.group_count * stream_count_; }
+  uint32_t units(uint32_t) const noexcept override { return request_.selection.group_count * stream_count_; }
   Status settle(uint32_t) noexcept override { return Status::kOk; }
 
   Status run(uint32_t, uint32_t unit, uint32_t worker) noexcept override {
     DecodeScratch& s = scratch_[worker];
-    const Section& section = sections_[unit];
-    if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
-    ConstBytes in = object_.sub(section.offset, section.length);
-    if (xxh3_64(in) != section.checksum) return Status::kCorrupt;
+    ConstBytes in;
+    const Status opened = request_.open_section(unit, &in);
+    if (opened != Status::kOk) return opened;
 
     const uint32_t first_layer = (first_stream_ + unit % stream_count_) * streams_.layers;
-    const uint32_t layers = source_.layers - first_layer < streams_.layers ? source_.layers - first_layer : streams_.layers;
+    const uint32_t layers = request_.source.layers - first_layer < streams_.layers ? request_.source.layers - first_layer : streams_.layers;
     const uint32_t group = unit / stream_count_;
-    const size_t begin = size_t(selection_.group_begin + group) * group_tokens_;
-    const size_t tokens = source_.tokens - begin < group_tokens_ ? source_.tokens - begin : group_tokens_;
-    const HevcShape video_shape = hevc_stream_shape(source_, layers, tokens);
+    const size_t begin = size_t(request_.selection.group_begin + group) * request_.group_tokens;
+    const size_t tokens = request_.source.tokens - begin < request_.group_tokens ? request_.source.tokens - begin : request_.group_tokens;
+    const HevcShape video_shape = hevc_stream_shape(request_.source, layers, tokens);
     size_t used = 0;
     uint64_t video = 0;
     if (!read_varint(in, &used, &video) || video > in.size - used) return Status::kCorrupt;
@@ -264,21 +254,21 @@ class HevcDecodeJob final : public ChunkJob {
     if (decoded != Status::kOk) return decoded;
     in = in.from(used + video);
 
-    s.plan.build(model_, source_, parameters_, first_layer, layers);
+    s.plan.build(model_, request_.source, parameters_, first_layer, layers);
     for (uint32_t l = 0; l < layers; l++) {
-      const GroupContext context{source_, parameters_, model_, rotation_, first_layer + l, s.plan.rows.data() + l * rows_};
-      s.group.low_bits.prepare(model_, source_, context.layer, begin, tokens);
+      const GroupContext context{request_.source, parameters_, model_, rotation_, first_layer + l, s.plan.rows.data() + l * rows_};
+      s.group.low_bits.prepare(model_, request_.source, context.layer, begin, tokens);
       ConstBytes side;
       if (!take_side(context, s.group.low_bits, begin, tokens, &in, &side)) return Status::kCorrupt;
-      if (context.layer < selection_.layer_begin || context.layer >= selection_.layer_begin + selection_.layer_count) continue;
+      if (context.layer < request_.selection.layer_begin || context.layer >= request_.selection.layer_begin + request_.selection.layer_count) continue;
       for (size_t r = 0; r < rows_; r++) {
         const int8_t* run = s.values.data() + size_t(s.plan.place[l * rows_ + r]) * padded(tokens);
         uint8_t* const symbols = s.symbols.data() + r * tokens;
         for (size_t t = 0; t < tokens; t++) symbols[t] = uint8_t(run[t] + kSymbolZero);
       }
       if (side.size > 0) std::memcpy(s.group.side.data(), side.data, side.size);
-      const Status status = restore_group(context, s.symbols.data(), {s.group.side.data(), side.size}, begin, tokens, &s.group, sink_,
-                                          context.layer - selection_.layer_begin, size_t(group) * group_tokens_, worker);
+      const Status status = restore_group(context, s.symbols.data(), {s.group.side.data(), side.size}, begin, tokens, &s.group, request_.sink,
+                                          context.layer - request_.selection.layer_begin, size_t(group) * request_.group_tokens, worker);
       if (status != Status::kOk) return status;
     }
     return in.size == 0 ? Status::kOk : Status::kCorrupt;
@@ -297,14 +287,8 @@ class HevcDecodeJob final : public ChunkJob {
     return true;
   }
 
-  const KvShape source_;
-  const uint32_t group_tokens_;
+  const DecodeRequest request_;
   const QuantizedParameters parameters_;
-  const ConstBytes model_bytes_;
-  const Selection selection_;
-  const Span<const Section> sections_;
-  const ConstBytes object_;
-  RowSink* const sink_;
   const size_t rows_;
   HevcStreams streams_{};
   uint32_t first_stream_ = 0, stream_count_ = 0;
@@ -351,9 +335,8 @@ EncodeJob* hevc_encode_job(const TensorLayout& layout, uint32_t group_tokens, co
   return new (std::nothrow) HevcEncodeJob(layout, group_tokens, parameters, tensor, out);
 }
 
-ChunkJob* hevc_decode_job(const KvShape& source, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes model,
-                          const Selection& selection, Span<const Section> sections, ConstBytes object, RowSink* sink) noexcept {
-  return new (std::nothrow) HevcDecodeJob(source, group_tokens, parameters, model, selection, sections, object, sink);
+ChunkJob* hevc_decode_job(const DecodeRequest& request, const QuantizedParameters& parameters) noexcept {
+  return new (std::nothrow) HevcDecodeJob(request, parameters);
 }
 
 }  // namespace kvreel

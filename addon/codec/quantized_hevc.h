@@ -10,6 +10,7 @@
 #pragma once
 
 #include "hevc/hevc.h"
+#include "decode_request.h"
 #include "quantized.h"
 
 namespace kvreel {
@@ -28,7 +29,6 @@ HevcShape hevc_stream_shape(const KvShape& shape, uint32_t layers, size_t tokens
 Status hevc_chunk_bound(const KvShape& shape, uint32_t group_tokens, EncodeBound* bound) noexcept;
 EncodeJob* hevc_encode_job(const TensorLayout& layout, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes tensor, Bytes out) noexcept;
 // `sections` are those of the streams that hold selected layers, for each selected group.
-ChunkJob* hevc_decode_job(const KvShape& source, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes model,
-                          const Selection& selection, Span<const Section> sections, ConstBytes object, RowSink* sink) noexcept;
+ChunkJob* hevc_decode_job(const DecodeRequest& request, const QuantizedParameters& parameters) noexcept;
 
 }  // namespace kvreel

@@ -274,26 +274,17 @@ struct DecodeScratch {
 
 class RansDecodeJob final : public ChunkJob {
  public:
-  RansDecodeJob(const KvShape& source, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes model, const Selection& selection,
-                Span<const Section> sections, ConstBytes object, RowSink* sink) noexcept
-      : source_(source),
-        group_tokens_(group_tokens),
-        parameters_(parameters),
-        model_bytes_(model),
-        selection_(selection),
-        sections_(sections),
-        object_(object),
-        sink_(sink),
-        rows_(layer_rows(source)) {}
+  RansDecodeJob(const DecodeRequest& request, const QuantizedParameters& parameters) noexcept
+      : request_(request), parameters_(parameters), rows_(layer_rows(request.source)) {}
 
   ~RansDecodeJob() override { delete[] scratch_; }
 
   Status start(uint32_t workers) noexcept override {
     EncodeBound bound{};
-    Status status = rans_encode_bound(source_, group_tokens_, &bound);
-    if (status == Status::kOk) status = sink_->start(workers, group_tokens_);
-    if (status == Status::kOk) status = model_.read(model_bytes_, source_, true);
-    if (status == Status::kOk) status = rotation_.build(parameters_, source_);
+    Status status = rans_encode_bound(request_.source, request_.group_tokens, &bound);
+    if (status == Status::kOk) status = request_.sink->start(workers, request_.group_tokens);
+    if (status == Status::kOk) status = model_.read(request_.model, request_.source, true);
+    if (status == Status::kOk) status = rotation_.build(parameters_, request_.source);
     if (status == Status::kOk) status = tables_.resize(kQuantizedTables);
     if (status != Status::kOk) return status;
     for (uint32_t i = 0; i < kQuantizedTables; i++) rans_build_decode_table(model_.tables[i], &tables_[i]);
@@ -301,8 +292,8 @@ class RansDecodeJob final : public ChunkJob {
     if (scratch_ == nullptr) return Status::kOutOfMemory;
     for (uint32_t w = 0; w < workers; w++) {
       DecodeScratch& s = scratch_[w];
-      if (s.group.resize(source_, group_tokens_) != Status::kOk || s.symbols.resize(kLockstep * rows_ * group_tokens_) != Status::kOk ||
-          s.shifts.resize(kLockstep * group_tokens_) != Status::kOk || s.rows.resize(rows_) != Status::kOk || s.plan.resize(rows_) != Status::kOk) {
+      if (s.group.resize(request_.source, request_.group_tokens) != Status::kOk || s.symbols.resize(kLockstep * rows_ * request_.group_tokens) != Status::kOk ||
+          s.shifts.resize(kLockstep * request_.group_tokens) != Status::kOk || s.rows.resize(rows_) != Status::kOk || s.plan.resize(rows_) != Status::kOk) {
         return Status::kOutOfMemory;
       }
     }
@@ -310,15 +301,15 @@ class RansDecodeJob final : public ChunkJob {
   }
 
   uint32_t phases() const noexcept override { return 1; }
-  uint32_t units(uint32_t) const noexcept override { return selection_.layer_count; }
+  uint32_t units(uint32_t) const noexcept override { return request_.selection.layer_count; }
 
   Status run(uint32_t, uint32_t unit, uint32_t worker) noexcept override {
     DecodeScratch& s = scratch_[worker];
-    quantized_rows(model_, source_, parameters_, kClassCapRans, selection_.layer_begin + unit, s.rows.data());
+    quantized_rows(model_, request_.source, parameters_, kClassCapRans, request_.selection.layer_begin + unit, s.rows.data());
     const RansPlan plan = s.plan.plan(s.rows.data());
-    const size_t full = selection_.group_begin + selection_.group_count <= source_.tokens / group_tokens_ ? selection_.group_count : selection_.group_count - 1;
+    const size_t full = request_.selection.group_begin + request_.selection.group_count <= request_.source.tokens / request_.group_tokens ? request_.selection.group_count : request_.selection.group_count - 1;
     Status status = Status::kOk;
-    for (size_t g = 0; g < selection_.group_count && status == Status::kOk;) {
+    for (size_t g = 0; g < request_.selection.group_count && status == Status::kOk;) {
       const size_t count = g >= full ? 1 : full - g < kLockstep ? full - g : kLockstep;
       status = decode_groups(unit, g, count, plan, s, worker);
       g += count;
@@ -330,55 +321,48 @@ class RansDecodeJob final : public ChunkJob {
 
  private:
   Status decode_groups(uint32_t unit, size_t group, size_t count, const RansPlan& plan, DecodeScratch& s, uint32_t worker) noexcept {
-    const uint32_t layer = selection_.layer_begin + unit;
-    const GroupContext context{source_, parameters_, model_, rotation_, layer, s.rows.data()};
-    const size_t first = (selection_.group_begin + group) * group_tokens_;
-    const size_t tokens = first + group_tokens_ <= source_.tokens ? group_tokens_ : source_.tokens - first;
+    const uint32_t layer = request_.selection.layer_begin + unit;
+    const GroupContext context{request_.source, parameters_, model_, rotation_, layer, s.rows.data()};
+    const size_t first = (request_.selection.group_begin + group) * request_.group_tokens;
+    const size_t tokens = first + request_.group_tokens <= request_.source.tokens ? request_.group_tokens : request_.source.tokens - first;
     RansStream streams[kLockstep];
     ConstBytes side_rest[kLockstep];
     size_t side[kLockstep];
     for (size_t i = 0; i < count; i++) {
-      const Section& section = sections_[size_t(unit) * selection_.group_count + group + i];
-      if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
-      ConstBytes in = object_.sub(section.offset, section.length);
-      if (xxh3_64(in) != section.checksum) return Status::kCorrupt;
+      ConstBytes in;
+      const Status opened = request_.open_section(size_t(unit) * request_.selection.group_count + group + i, &in);
+      if (opened != Status::kOk) return opened;
       size_t used = 0;
       uint64_t escapes = 0;
       if (!read_varint(in, &used, &escapes) || escapes > rows_ * tokens) return Status::kCorrupt;
       in = in.from(used);
-      const size_t begin = first + i * group_tokens_;
-      s.group.low_bits.prepare(model_, source_, layer, begin, tokens);
+      const size_t begin = first + i * request_.group_tokens;
+      s.group.low_bits.prepare(model_, request_.source, layer, begin, tokens);
       side[i] = side_bytes(context, s.group.low_bits, begin, tokens) + 2 * escapes;
       const size_t rest = side[i] - carried_bytes(side[i], tokens);
       if (in.size < rest) return Status::kCorrupt;
       side_rest[i] = in.from(in.size - rest);
       int32_t* const shifts = s.shifts.data() + i * tokens;
-      table_shifts(model_, source_, layer, begin, tokens, shifts);
+      table_shifts(model_, request_.source, layer, begin, tokens, shifts);
       streams[i] = {in.first(in.size - rest), s.symbols.data() + i * rows_ * tokens, shifts, {}};
     }
     const Status decoded = rans_decode(plan, tables_.data(), {streams, count}, tokens, tokens);
     if (decoded != Status::kOk) return decoded;
     for (size_t i = 0; i < count; i++) {
-      const size_t begin = first + i * group_tokens_, carried = carried_bytes(side[i], tokens);
+      const size_t begin = first + i * request_.group_tokens, carried = carried_bytes(side[i], tokens);
       uint8_t* const bytes = s.group.side.data();
       std::memcpy(bytes, streams[i].carried.byte, carried);
       if (side_rest[i].size > 0) std::memcpy(bytes + carried, side_rest[i].data, side_rest[i].size);
-      s.group.low_bits.prepare(model_, source_, layer, begin, tokens);
-      const Status status = restore_group(context, streams[i].symbols, {bytes, side[i]}, begin, tokens, &s.group, sink_, unit,
-                                          (group + i) * group_tokens_, worker);
+      s.group.low_bits.prepare(model_, request_.source, layer, begin, tokens);
+      const Status status = restore_group(context, streams[i].symbols, {bytes, side[i]}, begin, tokens, &s.group, request_.sink, unit,
+                                          (group + i) * request_.group_tokens, worker);
       if (status != Status::kOk) return status;
     }
     return Status::kOk;
   }
 
-  const KvShape source_;
-  const uint32_t group_tokens_;
+  const DecodeRequest request_;
   const QuantizedParameters parameters_;
-  const ConstBytes model_bytes_;
-  const Selection selection_;
-  const Span<const Section> sections_;
-  const ConstBytes object_;
-  RowSink* const sink_;
   const size_t rows_;
   RowRotation rotation_;
   QuantizedModel model_;
@@ -403,9 +387,8 @@ EncodeJob* rans_encode_job(const TensorLayout& layout, uint32_t group_tokens, co
   return new (std::nothrow) RansEncodeJob(layout, group_tokens, parameters, tensor, out);
 }
 
-ChunkJob* rans_decode_job(const KvShape& source, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes model,
-                          const Selection& selection, Span<const Section> sections, ConstBytes object, RowSink* sink) noexcept {
-  return new (std::nothrow) RansDecodeJob(source, group_tokens, parameters, model, selection, sections, object, sink);
+ChunkJob* rans_decode_job(const DecodeRequest& request, const QuantizedParameters& parameters) noexcept {
+  return new (std::nothrow) RansDecodeJob(request, parameters);
 }
 
 }  // namespace kvreel

@@ -2,13 +2,13 @@
 // spread, and stand in the header. A section: LEB128 varint number of escapes, rANS stream, the side bytes that it does not carry.
 #pragma once
 
+#include "decode_request.h"
 #include "quantized.h"
 
 namespace kvreel {
 
 Status rans_encode_bound(const KvShape& shape, uint32_t group_tokens, EncodeBound* bound) noexcept;
 EncodeJob* rans_encode_job(const TensorLayout& layout, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes tensor, Bytes out) noexcept;
-ChunkJob* rans_decode_job(const KvShape& source, uint32_t group_tokens, const QuantizedParameters& parameters, ConstBytes model,
-                          const Selection& selection, Span<const Section> sections, ConstBytes object, RowSink* sink) noexcept;
+ChunkJob* rans_decode_job(const DecodeRequest& request, const QuantizedParameters& parameters) noexcept;
 
 }  // namespace kvreel

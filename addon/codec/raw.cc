@@ -37,26 +37,24 @@ class RawEncodeJob final : public EncodeJob {
 
 class RawDecodeJob final : public ChunkJob {
  public:
-  RawDecodeJob(Span<const Section> sections, ConstBytes object, Bytes tensor, ConstBytes original) noexcept
-      : sections_(sections), object_(object), tensor_(tensor), original_(original) {}
+  explicit RawDecodeJob(const DecodeRequest& request) noexcept
+      : request_(request), tensor_(request.sink->tensor()), original_(request.sink->original()) {}
 
   Status start(uint32_t) noexcept override {
-    size_t sum = 0;
-    for (size_t i = 0; i < sections_.size; i++) {
-      const Section& section = sections_[i];
-      const bool full = i + 1 < sections_.size;
-      if (section.length > kRawSectionBytes || (full && section.length != kRawSectionBytes)) return Status::kCorrupt;
-      if (section.offset > object_.size || section.length > object_.size - section.offset) return Status::kCorrupt;
-      sum += section.length;
+    const size_t bytes = tensor_.size + original_.size;
+    if (request_.sections.size != (bytes + kRawSectionBytes - 1) / kRawSectionBytes) return Status::kCorrupt;
+    for (size_t i = 0; i < request_.sections.size; i++) {
+      const size_t left = bytes - i * kRawSectionBytes;
+      if (request_.sections[i].length != (left < kRawSectionBytes ? left : kRawSectionBytes)) return Status::kCorrupt;
     }
-    return sum == tensor_.size + original_.size ? Status::kOk : Status::kCorrupt;
+    return Status::kOk;
   }
   uint32_t phases() const noexcept override { return 1; }
-  uint32_t units(uint32_t) const noexcept override { return uint32_t(sections_.size); }
+  uint32_t units(uint32_t) const noexcept override { return uint32_t(request_.sections.size); }
   Status run(uint32_t, uint32_t unit, uint32_t) noexcept override {
-    const Section& section = sections_[unit];
-    const ConstBytes bytes = object_.sub(section.offset, section.length);
-    if (xxh3_64(bytes) != section.checksum) return Status::kCorrupt;
+    ConstBytes bytes;
+    const Status opened = request_.open_section(unit, &bytes);
+    if (opened != Status::kOk) return opened;
     const size_t at = unit * kRawSectionBytes;
     if (original_.data != nullptr) return std::memcmp(original_.data + at, bytes.data, bytes.size) == 0 ? Status::kOk : Status::kCorrupt;
     if (bytes.size > 0) std::memcpy(tensor_.data + at, bytes.data, bytes.size);
@@ -65,8 +63,7 @@ class RawDecodeJob final : public ChunkJob {
   Status settle(uint32_t) noexcept override { return Status::kOk; }
 
  private:
-  const Span<const Section> sections_;
-  const ConstBytes object_;
+  const DecodeRequest request_;
   const Bytes tensor_;
   const ConstBytes original_;
 };
@@ -75,8 +72,6 @@ class RawDecodeJob final : public ChunkJob {
 
 EncodeJob* raw_encode_job(ConstBytes tensor, Bytes out) noexcept { return new (std::nothrow) RawEncodeJob(tensor, out); }
 
-ChunkJob* raw_decode_job(Span<const Section> sections, ConstBytes object, const RowSink& sink) noexcept {
-  return new (std::nothrow) RawDecodeJob(sections, object, sink.tensor(), sink.original());
-}
+ChunkJob* raw_decode_job(const DecodeRequest& request) noexcept { return new (std::nothrow) RawDecodeJob(request); }
 
 }  // namespace kvreel

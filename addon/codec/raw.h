@@ -1,7 +1,7 @@
 // Coder `raw`: the tensor's bytes as they came, cut into sections that can be read and verified alone.
 #pragma once
 
-#include "row_sink.h"
+#include "decode_request.h"
 
 namespace kvreel {
 
@@ -9,7 +9,7 @@ namespace kvreel {
 constexpr size_t kRawSectionBytes = (size_t(2) << 20) - (size_t(64) << 10);
 
 EncodeJob* raw_encode_job(ConstBytes tensor, Bytes out) noexcept;
-// Needs nothing but the sink's bytes: it knows no rows.
-ChunkJob* raw_decode_job(Span<const Section> sections, ConstBytes object, const RowSink& sink) noexcept;
+// Of the request it needs the sections and the sink's bytes: it knows no rows.
+ChunkJob* raw_decode_job(const DecodeRequest& request) noexcept;
 
 }  // namespace kvreel
