@@ -21,7 +21,7 @@ const capture = readCapture(CAPTURE);
 const { tensor, tokenIds, metadata } = capture;
 const { tokens, ...geometry } = tensor.layout;
 const pairs = combinations(kvreel, tensor);
-console.log(`${metadata.model}, ${metadata.text}: ${tokens} tokens, ${(tensor.data.length / 1e6).toFixed(1)} MB of ${geometry.dtype}; ${pairs.length} ways to store it\n`);
+console.log(`${metadata.model}, ${metadata.text}: ${tokens} tokens, ${(tensor.data.length / 1e6).toFixed(1)} MB of ${geometry.dtype}, each coder at each rung that it has\n`);
 console.log(terminalLine(TITLES));
 
 const rows = [];
