@@ -48,8 +48,13 @@ class ChunkJob {
 class EncodeJob : public ChunkJob {
  public:
   // Side information that every section needs to be decoded; belongs into the object's header.
-  virtual ConstBytes model() const noexcept = 0;
-  virtual Span<const Section> sections() const noexcept = 0;
+  ConstBytes model() const noexcept { return {model_bytes_.data(), model_length_}; }
+  Span<const Section> sections() const noexcept { return {sections_.data(), sections_.size()}; }
+
+ protected:
+  Buffer<uint8_t> model_bytes_;
+  size_t model_length_ = 0;
+  Buffer<Section> sections_;
 };
 
 // Layers that encode at the same time each write where they could be at their largest: moves `sections` (all of them, `groups` a layer)

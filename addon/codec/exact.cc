@@ -188,9 +188,6 @@ class ExactEncodeJob final : public EncodeJob {
   }
   Status settle(uint32_t phase) noexcept override { return phase == 0 ? build_tables() : close_gaps(); }
 
-  ConstBytes model() const noexcept override { return {model_bytes_.data(), model_length_}; }
-  Span<const Section> sections() const noexcept override { return {sections_.data(), sections_.size()}; }
-
  private:
   Status load_layer(uint32_t layer, EncodeScratch& s) noexcept {
     LayerAddress address;
@@ -378,9 +375,6 @@ class ExactEncodeJob final : public EncodeJob {
   ExactModel model_;
   Buffer<RansEncodeTable> encode_tables_;
   Buffer<ExactBinRange> bins_;
-  Buffer<uint8_t> model_bytes_;
-  size_t model_length_ = 0;
-  Buffer<Section> sections_;
 };
 
 struct DecodeScratch {

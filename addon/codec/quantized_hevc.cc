@@ -53,7 +53,7 @@ struct EncodeScratch {
   Buffer<float> floats, factors;
   Buffer<uint8_t> symbols;  // [row][token], of one layer's group
   Buffer<int8_t> values;
-  Buffer<uint8_t> video, side, section;
+  Buffer<uint8_t> video, side;
   StreamPlan plan;
 };
 
@@ -111,9 +111,6 @@ class HevcEncodeJob final : public EncodeJob {
     const Status status = model_bytes_.resize(QuantizedModel::bound(layout_.shape));
     return status == Status::kOk ? model_.write({model_bytes_.data(), model_bytes_.size()}, &model_length_) : status;
   }
-
-  ConstBytes model() const noexcept override { return {model_bytes_.data(), model_length_}; }
-  Span<const Section> sections() const noexcept override { return {sections_.data(), sections_.size()}; }
 
  private:
   Status load(const GroupContext& context, size_t token_begin, size_t tokens, EncodeScratch& s) noexcept {
@@ -189,9 +186,6 @@ class HevcEncodeJob final : public EncodeJob {
   EncodeScratch* scratch_ = nullptr;
   RowRotation rotation_;
   QuantizedModel model_;
-  Buffer<uint8_t> model_bytes_;
-  size_t model_length_ = 0;
-  Buffer<Section> sections_;
 };
 
 struct DecodeScratch {

@@ -113,9 +113,6 @@ class RansEncodeJob final : public EncodeJob {
   }
   Status settle(uint32_t phase) noexcept override { return phase == 0 ? build_tables() : close_gaps(); }
 
-  ConstBytes model() const noexcept override { return {model_bytes_.data(), model_length_}; }
-  Span<const Section> sections() const noexcept override { return {sections_.data(), sections_.size()}; }
-
  private:
   GroupContext context(uint32_t layer, EncodeScratch& s) const noexcept {
     return {layout_.shape, parameters_, model_, rotation_, layer, s.rows.data()};
@@ -259,9 +256,6 @@ class RansEncodeJob final : public EncodeJob {
   RowRotation rotation_;
   QuantizedModel model_;
   Buffer<RansEncodeTable> encode_tables_;
-  Buffer<uint8_t> model_bytes_;
-  size_t model_length_ = 0;
-  Buffer<Section> sections_;
 };
 
 struct DecodeScratch {

@@ -96,7 +96,7 @@ Status rans_decode_avx2(const RansPlan& plan, const RansDecodeTable* tables, Spa
 Status rans_decode_avx512(const RansPlan& plan, const RansDecodeTable* tables, Span<RansStream> streams, size_t stride, size_t tokens) noexcept;
 #endif
 
-// A byte string under one table of its own (side information): frequencies, then one group [1][size]. At most size + 600 bytes.
+// A byte string under one table of its own (side information): frequencies, then one group [1][size].
 constexpr size_t rans_bytes_bound(size_t size) noexcept { return kRansFrequenciesBound + rans_encode_bound(1, size); }
 Status rans_encode_bytes(ConstBytes in, Bytes out, size_t* written) noexcept;
 Status rans_decode_bytes(ConstBytes in, Bytes out) noexcept;

@@ -26,13 +26,9 @@ class RawEncodeJob final : public EncodeJob {
     return Status::kOk;
   }
   Status settle(uint32_t) noexcept override { return Status::kOk; }
-  ConstBytes model() const noexcept override { return {}; }
-  Span<const Section> sections() const noexcept override { return {sections_.data(), sections_.size()}; }
-
  private:
   const ConstBytes tensor_;
   const Bytes out_;
-  Buffer<Section> sections_;
 };
 
 class RawDecodeJob final : public ChunkJob {

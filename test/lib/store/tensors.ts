@@ -1,4 +1,5 @@
 import type { KvLayout, KvTensor } from '../../../lib/types.js';
+import { randomSource } from '../tensors.js';
 
 /** Small and odd: two groups of 16 tokens and a rest of 5. */
 export const SMALL: KvLayout = { order: 'split', dtype: 'bf16', layers: 3, tokens: 37, kvHeads: 2, headDim: 8 };
@@ -9,22 +10,11 @@ export function tensorOf(layout: KvLayout, seed = 1): KvTensor {
   const values = layout.layers * planes * layout.tokens * layout.kvHeads * layout.headDim;
   const data = new Uint8Array(2 * values);
   const view = new DataView(data.buffer);
-  const random = generator(seed);
+  const random = randomSource(seed);
   const float = new DataView(new ArrayBuffer(4));
   for (let i = 0; i < values; i++) {
     float.setFloat32(0, (random() + random() + random() - 1.5) * (1 + (i % layout.headDim)));
     view.setUint16(2 * i, float.getUint16(0), true);
   }
   return { layout, data };
-}
-
-// mulberry32
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
