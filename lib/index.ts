@@ -15,4 +15,4 @@ export type * from './types.js';
 export type { RunChunk, RunManifest } from './store/manifest.js';
 export type { KvGeometry, Namespace } from './store/namespace.js';
 export { KvStore, type FetchedTensor, type PutRunOptions, type RunTensor } from './store/store.js';
-export type { FetchOptions, KvStoreOptions, LookupOptions, PutTensorOptions } from './store/store-options.js';
+export type { FetchOptions, KvStoreOptions, LookupOptions, PutTensorOptions, StoreCallOptions } from './store/store-options.js';

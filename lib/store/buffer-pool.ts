@@ -3,7 +3,10 @@
  * Not for results, which belong to the caller.
  */
 export interface BufferPool {
-  /** Lends a buffer of at least `bytes` bytes, of any content, until `work` settles. */
+  /**
+   * Lends a buffer of at least `bytes` bytes, of any content, until `work` settles. After a failure it is not lent again: a read
+   * that was given up may still write to it.
+   */
   use<T>(bytes: number, work: (buffer: Uint8Array) => Promise<T>): Promise<T>;
   /** Forgets the buffers that nobody uses; those in use are forgotten when they come back. */
   clear(): void;
@@ -33,11 +36,9 @@ export function bufferPool(limit: number): BufferPool {
   return {
     async use(bytes, work) {
       const buffer = take(bytes);
-      try {
-        return await work(buffer);
-      } finally {
-        giveBack(buffer);
-      }
+      const result = await work(buffer);
+      giveBack(buffer);
+      return result;
     },
     clear() {
       free = [];

@@ -15,7 +15,10 @@ export interface ByteRange {
 export interface GetOptions extends CallOptions {
   /** Read only this part. A range that starts at or after the end gives an empty array. */
   readonly range?: ByteRange;
-  /** Caller-owned memory to read into; the result is then a view of it. Rejects with a RangeError if it is too small. */
+  /**
+   * Caller-owned memory to read into; the result is then a view of it. Rejects with a RangeError if it is too small. Do not use
+   * the memory again after a call that was aborted: a read that the system cannot take back may still write to it.
+   */
   readonly into?: Uint8Array;
 }
 
@@ -28,6 +31,8 @@ export interface PutOptions extends CallOptions {
 export interface ListedValue {
   readonly key: string;
   readonly bytes: number;
+  /** When it was put, in milliseconds since 1970, where the storage knows: the order for eviction after a restart. */
+  readonly storedAtMs?: number;
 }
 
 /**
@@ -40,7 +45,10 @@ export interface StorageConnector {
   readonly supports: { readonly range: boolean; readonly ttl: boolean };
   /** The value, or undefined if there is none. */
   get(key: string, options?: GetOptions): Promise<Uint8Array | undefined>;
-  /** Stores the whole value or nothing; a reader never sees half of it. Replaces what was there. */
+  /**
+   * Stores the whole value or nothing; a reader never sees half of it. Replaces what was there. An aborted put may still take
+   * effect where the far end had all of it already.
+   */
   put(key: string, value: Uint8Array, options?: PutOptions): Promise<void>;
   has(key: string, options?: CallOptions): Promise<boolean>;
   /** True if there was something to delete. */

@@ -27,8 +27,14 @@ export interface KvStoreOptions {
   readonly onCorrupt?: (error: Error, key: string) => void;
 }
 
+/** Options that every call of a store takes. */
+export interface StoreCallOptions extends CallOptions {
+  /** Time that the call may take, in milliseconds, waiting and decoding included; then it rejects with KV_CONNECTOR_TIMEOUT. Default: no limit. */
+  readonly deadlineMs?: number;
+}
+
 /** Options of `put`. */
-export interface PutTensorOptions extends CallOptions {
+export interface PutTensorOptions extends StoreCallOptions {
   /** Token ids of the chunk, one a token; stored with it and given back. */
   readonly tokenIds?: Int32Array;
   /** Text to store with the object and give back. */
@@ -36,7 +42,7 @@ export interface PutTensorOptions extends CallOptions {
 }
 
 /** Options of `fetch`. With a part, the result is canonical: `split`, or `mla` where layers have one plane. */
-export interface FetchOptions extends CallOptions, Part {
+export interface FetchOptions extends StoreCallOptions, Part {
   /** Quality of the objects to look for: `exact` never gives anything else. Default: the store's. */
   readonly quality?: string;
   /** Caller-owned memory for the tensor, exactly as long as it; after a miss it may hold anything. Default: allocated. */
@@ -44,7 +50,7 @@ export interface FetchOptions extends CallOptions, Part {
 }
 
 /** Options of `lookup`. */
-export interface LookupOptions extends CallOptions {
+export interface LookupOptions extends StoreCallOptions {
   /** Quality of the objects to look for. Default: the store's. */
   readonly quality?: string;
 }
@@ -52,8 +58,8 @@ export interface LookupOptions extends CallOptions {
 export const STORE_DEFAULTS = { ...ENCODE_DEFAULTS, ...DECODE_DEFAULTS, concurrency: 4 } as const;
 
 const STORE_FIELDS = new Set(['namespace', 'connector', 'coder', 'groupTokens', 'verify', 'threads', 'concurrency', 'maxBytes', 'onCorrupt']);
-const PUT_FIELDS = new Set(['tokenIds', 'metadata', 'signal']);
-const FETCH_FIELDS = new Set(['quality', 'into', 'layers', 'tokens', 'signal']);
+const PUT_FIELDS = new Set(['tokenIds', 'metadata', 'signal', 'deadlineMs']);
+const FETCH_FIELDS = new Set(['quality', 'into', 'layers', 'tokens', 'signal', 'deadlineMs']);
 
 /** Throws a TypeError or RangeError for the first option of `KvStore` that cannot be; the namespace checks itself. */
 export function checkStoreOptions(options: KvStoreOptions): void {

@@ -14,8 +14,9 @@ import type { CallOptions } from './connector.js';
 import { packManifest, unpackManifest, type RunChunk, type RunManifest } from './manifest.js';
 import { chunkKey, hasGeometry, namespaceDigest, runKey } from './namespace.js';
 import { checkPart, planPart, type PlannedPart } from './part.js';
-import { checkFetchOptions, checkPutOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions } from './store-options.js';
+import { checkFetchOptions, checkPutOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions, type StoreCallOptions } from './store-options.js';
 import { openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
+import { checkLimit, timeLimit } from './time-limit.js';
 import { canonical, copyTokens } from './token-rows.js';
 
 /** A tensor as it comes out of a store. */
@@ -35,8 +36,8 @@ export interface RunTensor {
   readonly tokens?: number;
 }
 
-/** Options of `putRun`. */
-export interface PutRunOptions extends CallOptions {
+/** Options of `putRun`; its deadline is that of the whole run. */
+export interface PutRunOptions extends StoreCallOptions {
   /** Text to store with the run and give back. */
   readonly metadata?: Readonly<Record<string, string>>;
   /** Told after each chunk how many are stored. */
@@ -50,14 +51,17 @@ const USELESS: ReadonlySet<unknown> = new Set(['KV_CORRUPT_OBJECT', 'KV_GEOMETRY
  * Keeps the KV cache of prefixes in a storage connector: one object a chunk, found by prefix hash inside one namespace.
  *
  * A miss is `undefined`, no error; so is an object that is damaged, made for another key or of another geometry, which `onCorrupt`
- * is told of. Calls reject with what the connector rejects with, KV_CLOSED after `close`, or the signal's reason.
+ * is told of. Calls reject with what the connector rejects with, KV_CONNECTOR_TIMEOUT after `deadlineMs`, KV_CLOSED after `close`,
+ * or the signal's reason.
  */
 export class KvStore {
   /** Digest of the namespace: the part of its storage keys that all its chunks share. */
   readonly namespace: string;
   readonly #options: KvStoreOptions;
   readonly #buffers: BufferPool;
-  readonly #queue: CallQueue;
+  // One queue each, so that puts to a slow store do not hold up fetches.
+  readonly #puts: CallQueue;
+  readonly #fetches: CallQueue;
   readonly #running = new Set<Promise<unknown>>();
   #largestObject = 1 << 20;
   #isClosed = false;
@@ -68,8 +72,9 @@ export class KvStore {
     this.namespace = namespaceDigest(options.namespace);
     this.#options = options;
     const concurrency = options.concurrency ?? STORE_DEFAULTS.concurrency;
-    this.#buffers = bufferPool(concurrency);
-    this.#queue = callQueue(concurrency);
+    this.#buffers = bufferPool(2 * concurrency);
+    this.#puts = callQueue(concurrency);
+    this.#fetches = callQueue(concurrency);
   }
 
   /**
@@ -77,31 +82,31 @@ export class KvStore {
    * geometry, and as `encode` and the connector's `put` do.
    */
   async put(hash: PrefixHash, tensor: KvTensor, options: PutTensorOptions = {}): Promise<void> {
-    await this.#call(async () => {
+    await this.#call(options, async (call) => {
       checkPutOptions(options);
-      return this.#putChunk({ hash, tensor, ...options }, options);
+      return this.#putChunk({ hash, tensor, ...options }, call);
     });
   }
 
   /** The chunk, or the part of it that the options name: only the sections of that part are read. Undefined is a miss. */
   fetch(hash: PrefixHash, options: FetchOptions = {}): Promise<FetchedTensor | undefined> {
-    return this.#call(async () => {
+    return this.#call(options, async (call) => {
       checkFetchOptions(options);
       const { geometry } = this.#options.namespace;
       checkPart(options, geometry.layers);
       if (isPart(options) && geometry.order === 'bytes') throw new RangeError('expected no `layers` or `tokens`: the store holds bytes, whose layout nobody knows');
       const key = chunkKey(this.#digest(options), hash);
-      return this.#queue.run(options, () => this.#unlessUseless(key, () => this.#fetchObject(key, options)));
+      return this.#fetches.run(call, () => this.#unlessUseless(key, () => this.#fetchObject(key, { ...options, ...call })));
     });
   }
 
   /** Length of the longest leading run of hits. A hit says that an object is there, not that it is sound: only `fetch` reads it. */
   lookup(hashes: readonly PrefixHash[], options: LookupOptions = {}): Promise<number> {
-    return this.#call(async () => {
+    return this.#call(options, async (call) => {
       const { connector, concurrency = STORE_DEFAULTS.concurrency } = this.#options;
       const keys = hashes.map((hash) => chunkKey(this.#digest(options), hash));
       for (let begin = 0; begin < keys.length; begin += concurrency) {
-        const found = await Promise.all(keys.slice(begin, begin + concurrency).map((key) => connector.has(key, signalOf(options))));
+        const found = await Promise.all(keys.slice(begin, begin + concurrency).map((key) => connector.has(key, call)));
         const miss = found.indexOf(false);
         if (miss !== -1) return begin + miss;
       }
@@ -111,8 +116,8 @@ export class KvStore {
 
   /** Stores the chunks of one prefix in order, then the manifest that lists them. The iterable is read only as fast as chunks are stored. */
   putRun(tensors: Iterable<RunTensor>, options: PutRunOptions = {}): Promise<RunManifest> {
-    return this.#call(async () => {
-      const chunks = await this.#putChunks(tensors, options);
+    return this.#call(options, async (call) => {
+      const chunks = await this.#putChunks(tensors, { ...options, ...call });
       const { salt, ...description } = this.#options.namespace;
       const manifest: RunManifest = {
         namespace: this.namespace,
@@ -122,17 +127,17 @@ export class KvStore {
       };
       const last = chunks.at(-1);
       if (last === undefined) throw new RangeError('expected a run to have at least one chunk');
-      await this.#options.connector.put(runKey(this.namespace, last.hash), packManifest(manifest), signalOf(options));
+      await this.#options.connector.put(runKey(this.namespace, last.hash), packManifest(manifest), call);
       return manifest;
     });
   }
 
   /** The manifest of the run that ends with `hash`. Undefined is a miss. */
   lookupRun(hash: PrefixHash, options: LookupOptions = {}): Promise<RunManifest | undefined> {
-    return this.#call(async () => {
+    return this.#call(options, async (call) => {
       const key = runKey(this.#digest(options), hash);
       return this.#unlessUseless(key, async () => {
-        const bytes = await this.#options.connector.get(key, signalOf(options));
+        const bytes = await this.#options.connector.get(key, call);
         return bytes && unpackManifest(bytes, key);
       });
     });
@@ -145,13 +150,16 @@ export class KvStore {
     this.#buffers.clear();
   }
 
-  async #call<T>(work: () => Promise<T>): Promise<T> {
+  async #call<T>({ deadlineMs, ...options }: StoreCallOptions, work: (call: CallOptions) => Promise<T>): Promise<T> {
     if (this.#isClosed) throw new KvError('KV_CLOSED', 'the store is closed; make a new one');
-    const call = work();
+    checkLimit('deadlineMs', deadlineMs);
+    const { signal, release } = timeLimit(options, deadlineMs, 'the store');
+    const call = work(signal ? { signal } : {});
     this.#running.add(call);
     try {
       return await call;
     } finally {
+      release();
       this.#running.delete(call);
     }
   }
@@ -191,7 +199,7 @@ export class KvStore {
       quality: this.#rungName(),
       key: chunkKey(this.namespace, hash),
     };
-    return this.#queue.run(options, () =>
+    return this.#puts.run(options, () =>
       this.#buffers.use(encodeBound(tensor, encoding), async (into) => {
         const object = await encode(tensor, { ...encoding, into, ...signalOf(options) });
         await connector.put(chunkKey(this.namespace, hash), object, signalOf(options));
