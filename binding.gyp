@@ -4,7 +4,7 @@
     "avx2_sources": ["<!@(node scripts/codec-sources.mjs avx2)"],
     "avx2_flags": ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt"],
     "avx512_sources": ["<!@(node scripts/codec-sources.mjs avx512)"],
-    "avx512_flags": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"],
+    "avx512_flags": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx512vbmi"],
     "codec_sources": ["<!@(node scripts/codec-sources.mjs)"],
   },
   "target_defaults": {

@@ -68,7 +68,8 @@ bool WorkerPool::submit(std::shared_ptr<PooledJob> job) {
   if (queue_.size() >= kMaxQueued) return false;
   for (uint32_t worker = 0; worker < job->workers(); worker++) queue_.push_back({job, worker});
   for (; threads_.size() < thread_count_ && idle_ < queue_.size(); idle_++) threads_.emplace_back([this] { work(); });
-  wake_.notify_all();
+  // Not all of them: a thread that wakes for nothing takes the processor from one that works.
+  for (uint32_t worker = 0; worker < job->workers(); worker++) wake_.notify_one();
   return true;
 }
 

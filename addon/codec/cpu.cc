@@ -22,7 +22,7 @@ bool cpu_has_avx2() noexcept {
 bool cpu_has_avx512() noexcept {
 #if defined(KVREEL_AVX2)
   static const bool supported = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-                                __builtin_cpu_supports("avx512dq");
+                                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi");
   return supported && cpu_has_avx2();
 #else
   return false;

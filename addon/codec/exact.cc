@@ -53,6 +53,7 @@ size_t symbols_of_row(const uint16_t* row, size_t tokens, const ExactChannel& ch
 
 void restore_rows(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t bits, const uint8_t* low, uint16_t* out) noexcept {
 #if defined(KVREEL_AVX2)
+  if (cpu_has_avx512()) return exact_restore_rows_avx512(symbols, tokens, channels, bits, low, out);
   if (tokens % 16 == 0 && cpu_has_avx2()) return exact_restore_rows_avx2(symbols, tokens, channels, bits, low, out);
 #endif
   exact_restore_rows(symbols, tokens, channels, bits, low, out);
@@ -433,7 +434,7 @@ class ExactDecodeJob final : public ChunkJob {
     const bool wide = element_bytes(request_.source.type) == 4;
     for (uint32_t w = 0; w < workers; w++) {
       DecodeScratch& s = scratch_[w];
-      if (s.symbols.resize(kLockstep * in_group) != Status::kOk || s.low_bits.resize(2 * in_group + 16) != Status::kOk ||
+      if (s.symbols.resize(kLockstep * in_group) != Status::kOk || s.low_bits.resize(2 * in_group + kExactLowPadding) != Status::kOk ||
           s.rows.resize(in_group) != Status::kOk || s.low_halves.resize(wide ? in_group : 0) != Status::kOk || s.order.resize(rows_) != Status::kOk ||
           s.table_of_channel.resize(rows_) != Status::kOk) {
         return Status::kOutOfMemory;

@@ -16,6 +16,7 @@ namespace kvreel {
 constexpr uint32_t kExactBins = 127;         // symbols are 2 * bin + sign
 constexpr uint32_t kExactBinsBelowMean = 80;  // more room below: magnitudes near zero have a long tail
 constexpr uint8_t kExactEscape = 255;
+constexpr uint32_t kExactMaxShift = 12;  // raw low bits of a value
 
 // What the decoder must know of one channel; how the encoder came to it is not part of the format.
 struct ExactChannel {
@@ -65,6 +66,7 @@ size_t exact_symbols_of_row(const uint16_t* row, size_t tokens, const ExactChann
 // Symbols and low bits -> 16-bit patterns, for all rows of a group: [row][token].
 void exact_restore_rows(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t magnitude_bits, const uint8_t* low,
                         uint16_t* out) noexcept;
+constexpr size_t kExactLowPadding = 64;
 // Packs the low `shift` bits of the values [row * stride + token] of a group, first value lowest, each row from a byte of its own, and
 // returns the bytes written.
 size_t exact_pack_rows(const uint16_t* values, size_t stride, size_t tokens, Span<const ExactChannel> channels, uint8_t* out) noexcept;
@@ -77,6 +79,9 @@ size_t exact_symbols_of_row_avx2(const uint16_t* row, size_t tokens, const Exact
 // For tokens that are a multiple of 16. Reads up to 8 bytes of `low` past its end.
 void exact_restore_rows_avx2(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t magnitude_bits, const uint8_t* low,
                              uint16_t* out) noexcept;
+// For cpu_has_avx512() and any number of tokens. Reads up to kExactLowPadding bytes of `low` past its end.
+void exact_restore_rows_avx512(const uint8_t* symbols, size_t tokens, Span<const ExactChannel> channels, uint32_t magnitude_bits, const uint8_t* low,
+                               uint16_t* out) noexcept;
 // For tokens that are a multiple of 16. Writes up to 8 bytes past the end.
 size_t exact_pack_rows_avx2(const uint16_t* values, size_t stride, size_t tokens, Span<const ExactChannel> channels, uint8_t* out) noexcept;
 #endif

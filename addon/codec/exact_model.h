@@ -6,7 +6,6 @@
 namespace kvreel {
 
 constexpr uint32_t kExactMaxTables = 256;
-constexpr uint32_t kExactMaxShift = 12;
 
 struct ExactModel {
   bool has_low_halves = false;  // 32-bit elements only

@@ -42,6 +42,22 @@ inline size_t channels_before_end(const Words* words, size_t count, size_t token
   return least < 0 ? 0 : size_t(least) / (16 * (tokens / kRansLanes));
 }
 
+// One channel in N streams, all its tokens from one table, where no stream can come to its end. The places of words and symbols are
+// copied so that they stay in registers: otherwise each step would store them and load them again.
+template <size_t N>
+inline void decode_channel(__m256i (&state)[N], Words (&words)[N], const RansStream* streams, const uint32_t* table, size_t channel_at, size_t tokens) noexcept {
+  const uint8_t* next[N];
+  uint8_t* out[N];
+  for (size_t s = 0; s < N; s++) {
+    next[s] = words[s].next;
+    out[s] = streams[s].symbols + channel_at;
+  }
+  for (size_t t = 0; t < tokens; t += kRansLanes) {
+    for (size_t s = 0; s < N; s++) state[s] = decode_step(state[s], table, _mm256_setzero_si256(), next[s], out[s] + t);
+  }
+  for (size_t s = 0; s < N; s++) words[s].next = next[s];
+}
+
 template <size_t N>
 Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, RansStream* streams, size_t stride, size_t tokens) noexcept {
   __m256i state[N];
@@ -64,6 +80,10 @@ Status decode_lockstep(const RansPlan& plan, const RansDecodeTable* tables, Rans
     if (unchecked == 0) unchecked = channels_before_end(words, N, tokens);
     const bool check = unchecked == 0;
     if (!check) unchecked--;
+    if (!check && last == 0) {
+      decode_channel(state, words, streams, table, channel * stride, tokens);
+      continue;
+    }
     for (size_t t = 0; t < tokens; t += kRansLanes) {
       if (check) {
         bool enough = true;

@@ -60,10 +60,10 @@ export function packHeader(header: ObjectHeader): Uint8Array {
     group_tokens: header.groupTokens,
     key: header.key,
     model: header.model,
-    lengths: littleEndianU32(header.lengths),
-    checksums: littleEndianU64(header.checksums),
+    lengths: bytesOf(header.lengths),
+    checksums: bytesOf(header.checksums),
     ...(header.error && { error: { max_absolute: header.error.maxAbsolute, relative_rms: header.error.relativeRms } }),
-    ...(header.tokenIds && { token_ids: littleEndianU32(new Uint32Array(header.tokenIds)) }),
+    ...(header.tokenIds && { token_ids: bytesOf(header.tokenIds) }),
     ...(header.metadata && { metadata: header.metadata }),
   });
 }
@@ -147,28 +147,18 @@ function fromWireRope(raw: Record<string, unknown>): RopeParameters {
   };
 }
 
-function littleEndianU32(values: Uint32Array): Uint8Array {
-  const bytes = new Uint8Array(4 * values.length);
-  const view = new DataView(bytes.buffer);
-  values.forEach((value, i) => view.setUint32(4 * i, value, true));
-  return bytes;
-}
-
-function littleEndianU64(values: BigUint64Array): Uint8Array {
-  const bytes = new Uint8Array(8 * values.length);
-  const view = new DataView(bytes.buffer);
-  values.forEach((value, i) => view.setBigUint64(8 * i, value, true));
-  return bytes;
+// Lists of integers are little-endian, as are all processors that the addon is built for: their memory is their wire form. Each is
+// copied once on the way in, because nothing says that it is aligned there.
+function bytesOf(values: Uint32Array | Int32Array | BigUint64Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 function readU32(bytes: Uint8Array, name: string): Uint32Array {
   if (bytes.length % 4 !== 0) throw corrupt(`${name} is not a list of u32`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  return Uint32Array.from({ length: bytes.length / 4 }, (_, i) => view.getUint32(4 * i, true));
+  return new Uint32Array(new Uint8Array(bytes).buffer);
 }
 
 function readU64(bytes: Uint8Array, name: string): BigUint64Array {
   if (bytes.length % 8 !== 0) throw corrupt(`${name} is not a list of u64`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  return BigUint64Array.from({ length: bytes.length / 8 }, (_, i) => view.getBigUint64(8 * i, true));
+  return new BigUint64Array(new Uint8Array(bytes).buffer);
 }

@@ -80,11 +80,16 @@ export function readObject(object: Uint8Array): { readonly header: ObjectHeader;
 /** Offsets (from the first section), lengths and checksums of all sections. */
 export function sectionTable(header: ObjectHeader): SectionTable {
   const table = new BigUint64Array(3 * header.lengths.length);
+  // In halves of 32 bits, low half first: a BigInt for each number would take longer than the rest of reading a header.
+  const halves = new Uint32Array(table.buffer);
+  const checksums = new Uint32Array(header.checksums.buffer, header.checksums.byteOffset, 2 * header.checksums.length);
   let offset = 0;
   header.lengths.forEach((length, i) => {
-    table[3 * i] = BigInt(offset);
-    table[3 * i + 1] = BigInt(length);
-    table[3 * i + 2] = header.checksums[i] ?? 0n;
+    halves[6 * i] = offset % 2 ** 32;
+    halves[6 * i + 1] = offset / 2 ** 32;
+    halves[6 * i + 2] = length;
+    halves[6 * i + 4] = checksums[2 * i] ?? 0;
+    halves[6 * i + 5] = checksums[2 * i + 1] ?? 0;
     offset += length;
   });
   return table;

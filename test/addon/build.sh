@@ -40,7 +40,7 @@ for source in "$codec"/*.cc "$codec"/hevc/*.cc; do
   vector=
   case $source in
     *_avx2.cc) vector="-mavx2 -mbmi -mbmi2 -mlzcnt" ;;
-    *_avx512.cc) vector="-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mbmi -mbmi2 -mlzcnt" ;;
+    *_avx512.cc) vector="-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx512vbmi -mavx2 -mbmi -mbmi2 -mlzcnt" ;;
   esac
   if [ -z "$vector" ] || [ -n "$x86" ]; then
     ${CXX:-g++} $flags $vector -c "$source" -o "$objects/$(basename "$source" .cc).o"

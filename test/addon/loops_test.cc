@@ -122,6 +122,33 @@ TEST(exact_restore, "rows restored from symbols and low bits agree, and so do pa
   }
 }
 
+TEST(exact_restore_avx512, "rows of any number of tokens restored by AVX-512 agree, without a value written past them") {
+  if (!cpu_has_avx512()) return;
+  Random random{44};
+  for (const size_t tokens : kCounts) {
+    for (const uint32_t bits : {7u, 15u}) {
+      const uint32_t most = bits < kExactMaxShift ? bits : kExactMaxShift;
+      for (uint32_t shift = 0; shift <= most; shift++) {
+        std::vector<ExactChannel> channels(3);
+        size_t bytes = 0;
+        for (ExactChannel& channel : channels) {
+          channel = {uint16_t(random.below(1u << (bits - shift))), 0, uint8_t(shift), uint8_t(random.below(2))};
+          bytes += exact_low_bytes(channel, tokens);
+        }
+        const size_t values = channels.size() * tokens;
+        std::vector<uint8_t> symbols(values), low(bytes + kExactLowPadding);
+        for (uint8_t& s : symbols) s = uint8_t(random.next());
+        for (uint8_t& b : low) b = uint8_t(random.next());
+        std::vector<uint16_t> out(values + 1, 0x5a5a), twin(values + 1, 0x5a5a);
+        exact_restore_rows(symbols.data(), tokens, in(channels), bits, low.data(), out.data());
+        exact_restore_rows_avx512(symbols.data(), tokens, in(channels), bits, low.data(), twin.data());
+        at_case = "tokens " + std::to_string(tokens) + " bits " + std::to_string(bits) + " shift " + std::to_string(shift);
+        CHECK(out == twin);
+      }
+    }
+  }
+}
+
 TEST(elements, "elements become floats, and floats elements, alike: all bit patterns, NaNs too") {
   if (!can_run()) return;
   Random random{43};
