@@ -35,6 +35,25 @@ export interface ListedValue {
   readonly storedAtMs?: number;
 }
 
+/** What a sweep removed. */
+export interface SweepResult {
+  /** How many things: files, entries, uploads. */
+  readonly removed: number;
+  readonly bytes: number;
+}
+
+/** Judges one copy of a value. */
+export type SoundnessCheck = (value: Uint8Array, key: string) => boolean | Promise<boolean>;
+
+/** What `repair` found and did: numbers of copies. */
+export interface Repair {
+  readonly sound: number;
+  readonly replaced: number;
+  readonly deleted: number;
+  /** Copies that could not be read, or not be changed. */
+  readonly failed: number;
+}
+
 /**
  * The storage end: bytes in, bytes out. Everything that can hold bytes implements these verbs and passes
  * `test/contract/storage-connector.ts`. Keys are printable ASCII without control characters, 1 to 512 bytes, `/` separating
@@ -55,6 +74,16 @@ export interface StorageConnector {
   delete(key: string, options?: CallOptions): Promise<boolean>;
   /** Every value whose key starts with `prefix`, in no particular order. */
   list(prefix: string, options?: CallOptions): AsyncIterable<ListedValue>;
+  /**
+   * Removes what nobody can get: leftovers of puts that broke off, values that are damaged or whose time is over. Leaves running
+   * puts alone. Left out where the storage leaves nothing behind.
+   */
+  sweep?(options?: CallOptions): Promise<SweepResult>;
+  /**
+   * Replaces the copies of a value that are not sound by one that is, or deletes them if there is none. Left out where the storage
+   * keeps one copy.
+   */
+  repair?(key: string, isSound: SoundnessCheck, options?: CallOptions): Promise<Repair>;
   /** Waits for running calls, then frees what is held. Calling it twice is fine. */
   close(): Promise<void>;
 }

@@ -23,7 +23,10 @@ export interface KvStoreOptions {
   readonly concurrency?: number;
   /** Largest tensor that is fetched, in bytes: a guard against objects that ask for absurd amounts. Default 8 GiB. */
   readonly maxBytes?: number;
-  /** Told why a stored object was taken for a miss: KV_CORRUPT_OBJECT, KV_GEOMETRY_MISMATCH, KV_UNSUPPORTED or KV_UNSUPPORTED_VERSION. */
+  /**
+   * Told why a stored object was taken for a miss: KV_CORRUPT_OBJECT, KV_GEOMETRY_MISMATCH, KV_UNSUPPORTED or KV_UNSUPPORTED_VERSION. One of the
+   * first two codes means that it was read twice, and then replaced by a sound copy or deleted; where that failed, this is told why.
+   */
   readonly onCorrupt?: (error: Error, key: string) => void;
 }
 

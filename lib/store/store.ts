@@ -15,6 +15,7 @@ import { packManifest, unpackManifest, type RunChunk, type RunManifest } from '.
 import { chunkKey, hasGeometry, namespaceDigest, runKey } from './namespace.js';
 import { checkPart, planPart, type PlannedPart } from './part.js';
 import { checkFetchOptions, checkPutOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions, type StoreCallOptions } from './store-options.js';
+import { checkStored, distrustOf } from './maintenance/stored-value.js';
 import { openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
 import { checkLimit, timeLimit } from './time-limit.js';
 import { canonical, copyTokens } from './token-rows.js';
@@ -43,9 +44,6 @@ export interface PutRunOptions extends StoreCallOptions {
   /** Told after each chunk how many are stored. */
   readonly onProgress?: (chunks: number) => void;
 }
-
-// What a cache answers with a miss: the object is of no use, and the caller can compute it again.
-const USELESS: ReadonlySet<unknown> = new Set(['KV_CORRUPT_OBJECT', 'KV_GEOMETRY_MISMATCH', 'KV_UNSUPPORTED', 'KV_UNSUPPORTED_VERSION']);
 
 /**
  * Keeps the KV cache of prefixes in a storage connector: one object a chunk, found by prefix hash inside one namespace.
@@ -96,7 +94,7 @@ export class KvStore {
       checkPart(options, geometry.layers);
       if (isPart(options) && geometry.order === 'bytes') throw new RangeError('expected no `layers` or `tokens`: the store holds bytes, whose layout nobody knows');
       const key = chunkKey(this.#digest(options), hash);
-      return this.#fetches.run(call, () => this.#unlessUseless(key, () => this.#fetchObject(key, { ...options, ...call })));
+      return this.#fetches.run(call, () => this.#unlessUseless(key, call, () => this.#fetchObject(key, { ...options, ...call })));
     });
   }
 
@@ -136,7 +134,7 @@ export class KvStore {
   lookupRun(hash: PrefixHash, options: LookupOptions = {}): Promise<RunManifest | undefined> {
     return this.#call(options, async (call) => {
       const key = runKey(this.#digest(options), hash);
-      return this.#unlessUseless(key, async () => {
+      return this.#unlessUseless(key, call, async () => {
         const bytes = await this.#options.connector.get(key, call);
         return bytes && unpackManifest(bytes, key);
       });
@@ -270,15 +268,42 @@ export class KvStore {
     if (tensorBytes(chunk.layout) > maxBytes) throw new KvError('KV_UNSUPPORTED', `the object at ${key} holds a tensor of ${tensorBytes(chunk.layout)} bytes; \`maxBytes\` allows ${maxBytes}`);
   }
 
-  async #unlessUseless<T>(key: string, work: () => Promise<T>): Promise<T | undefined> {
-    try {
-      return await work();
-    } catch (error) {
-      // By its code, not its class: a connector from elsewhere has a KvError of its own.
-      if (!(error instanceof Error && 'code' in error && USELESS.has(error.code))) throw error;
-      this.#options.onCorrupt?.(error, key);
-      return undefined;
+  // An object that is no use is a miss. A damaged one is read once more, in case only the way here damaged it, and then replaced by a
+  // sound copy or deleted: otherwise every lookup would find it, and nobody would store it again.
+  async #unlessUseless<T>(key: string, call: CallOptions, work: () => Promise<T>): Promise<T | undefined> {
+    const remedies = [async () => true, () => this.#replaceOrDelete(key, call)];
+    for (let isFirst = true; ; isFirst = false) {
+      try {
+        return await work();
+      } catch (error) {
+        const distrust = distrustOf(error);
+        if (distrust === undefined) throw error;
+        if (isFirst) this.#tellCorrupt(error, key);
+        const remedy = distrust === 'damaged' ? remedies.shift() : undefined;
+        if (!(await remedy?.())) return undefined;
+      }
     }
+  }
+
+  /** Whether there may be a sound object now. */
+  async #replaceOrDelete(key: string, call: CallOptions): Promise<boolean> {
+    const { connector } = this.#options;
+    try {
+      if (connector.repair === undefined) {
+        await connector.delete(key, call);
+        return false;
+      }
+      const { sound, replaced } = await connector.repair(key, isSound, call);
+      return sound + replaced > 0;
+    } catch (error) {
+      call.signal?.throwIfAborted();
+      this.#tellCorrupt(error, key);
+      return false; // the miss stands, and the next put replaces the object
+    }
+  }
+
+  #tellCorrupt(error: unknown, key: string): void {
+    this.#options.onCorrupt?.(error instanceof Error ? error : new Error(String(error)), key);
   }
 
   // Objects of one store are alike: the largest seen tells how much the next read asks for at once.
@@ -292,6 +317,16 @@ export class KvStore {
 
   #rungName({ quality = this.#options.namespace.quality ?? STORE_DEFAULTS.quality }: LookupOptions = {}): string {
     return rungOf(quality).name;
+  }
+}
+
+/** Whether a stored copy is what was put. One that this version cannot read may be sound for another. */
+function isSound(bytes: Uint8Array, key: string): boolean {
+  try {
+    checkStored(bytes, key);
+    return true;
+  } catch (error) {
+    return distrustOf(error) === 'unknown';
   }
 }
 

@@ -97,7 +97,7 @@ int measure(int argc, char** argv) {
 
   std::printf("gain  section  ideal b/v  coded  with side information\n");
   for (const int32_t gain : {-40, -32, -24, -16, -8, 1}) {
-    for (const uint32_t group : {16u, shape.tokens}) {
+    for (const uint32_t group : {16u, 64u, shape.tokens}) {
       const ChunkParameters parameters{Coder::kRans, {LayoutOrder::kSplit, shape, 0}, group, {gain, number(7), shape.head_dim, RotaryStyle::kHalf, {&theta, 1}}};
       EncodeBound bound{};
       if (encode_bound(parameters, &bound) != Status::kOk) return 1;

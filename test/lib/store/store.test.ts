@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { memory } from '../../../connectors/storage/memory.js';
+import { tiered } from '../../../connectors/storage/tiered.js';
 import { encode, KvError, KvStore, packLayout, unpackLayout, type KvLayout, type KvStoreOptions, type KvTensor, type StorageConnector } from '../../../lib/index.js';
 import { PREAMBLE_BYTES, readObject } from '../../../lib/container/object.js';
 import { keysOf, watched, withoutRange } from './connectors.js';
@@ -227,6 +228,7 @@ describe('objects that are not what they should be', () => {
       onCorrupt.mockClear();
       expect(await store.fetch(A), `byte ${at}`).toBeUndefined();
       expect(onCorrupt).toHaveBeenCalledTimes(1);
+      await connector.put(key, flipped);
       const part = await store.fetch(A, { layers: [2, 3], tokens: [32, 33] });
       if (part) expectBytes(part.data, partOf(tensorOf(SMALL), [2, 3], [32, 37]));
     }
@@ -237,6 +239,7 @@ describe('objects that are not what they should be', () => {
     for (let length = 0; length < object.length; length += 5) {
       await connector.put(key, object.slice(0, length));
       expect(await store.fetch(A), `length ${length}`).toBeUndefined();
+      await connector.put(key, object.slice(0, length));
       expect(await store.fetch(A, { layers: [2, 3], tokens: [32, 37] }), `length ${length}`).toBeUndefined();
     }
   });
@@ -251,6 +254,7 @@ describe('objects that are not what they should be', () => {
     const { store, connector, key, object, onCorrupt } = await damaged((bytes) => bytes);
     await connector.put(key.replace(A, B), object);
     expect(await store.fetch(B)).toBeUndefined();
+    await connector.put(key.replace(A, B), object);
     expect(await store.fetch(B, { layers: [0, 1] })).toBeUndefined();
     expect(onCorrupt.mock.calls.map(([error]) => (error as KvError).code)).toEqual(['KV_GEOMETRY_MISMATCH', 'KV_GEOMETRY_MISMATCH']);
   });
@@ -278,6 +282,96 @@ describe('objects that are not what they should be', () => {
     await storeOf(connector).put(A, tensorOf(SMALL));
     expect(await storeOf(connector, SMALL, { maxBytes: 100 }).fetch(A)).toBeUndefined();
   });
+});
+
+describe('a damaged object', () => {
+  const flip = (object: Uint8Array): Uint8Array => object.map((byte, i) => (i === object.length - 1 ? byte ^ 1 : byte));
+
+  async function stored(wrap: (inner: StorageConnector) => StorageConnector = (inner) => inner) {
+    const inner = memory();
+    const onCorrupt = vi.fn();
+    const store = storeOf(wrap(inner), SMALL, { onCorrupt });
+    await store.put(A, tensorOf(SMALL));
+    return { inner, store, onCorrupt, ...(await objectAt(inner, A)) };
+  }
+
+  it('is deleted, so that it is not found again and can be stored again', async () => {
+    const { inner, store, key, object } = await stored();
+    await inner.put(key, flip(object));
+    expect(await store.lookup([A])).toBe(1);
+    expect(await store.fetch(A)).toBeUndefined();
+    expect(await store.lookup([A])).toBe(0);
+    await store.put(A, tensorOf(SMALL));
+    expectBytes((await store.fetch(A))?.data, tensorOf(SMALL).data);
+  });
+
+  it('is read once more first: what was damaged on its way is a hit', async () => {
+    let reads = 0;
+    const { store, onCorrupt, key, inner } = await stored((inner) => ({
+      ...inner,
+      get: async (key, { into: _, ...options } = {}) => {
+        const value = await inner.get(key, options);
+        return value && reads++ === 0 ? flip(value) : value;
+      },
+    }));
+    expectBytes((await store.fetch(A))?.data, tensorOf(SMALL).data);
+    expect(reads).toBe(2);
+    expect(onCorrupt).toHaveBeenCalledTimes(1);
+    expect(await inner.has(key)).toBe(true);
+  });
+
+  it('is replaced where the connector has a sound copy', async () => {
+    const disk = memory();
+    const remote = memory();
+    const store = storeOf(tiered([disk, remote]));
+    await store.put(A, tensorOf(SMALL));
+    const { key, object } = await objectAt(remote, A);
+    await disk.put(key, flip(object));
+    expectBytes((await store.fetch(A))?.data, tensorOf(SMALL).data);
+    expectBytes(await disk.get(key), object);
+  });
+
+  it('that cannot be deleted is a miss, and tells why', async () => {
+    const refusal = new KvError('KV_PERMISSION', 'read only');
+    const { inner, store, onCorrupt, key, object } = await stored((inner) => ({ ...inner, delete: () => Promise.reject(refusal) }));
+    await inner.put(key, flip(object));
+    expect(await store.fetch(A)).toBeUndefined();
+    expect(onCorrupt.mock.calls.map(([error]) => (error as KvError).code)).toEqual(['KV_CORRUPT_OBJECT', 'KV_PERMISSION']);
+  });
+
+  it('of a newer version is left alone', async () => {
+    const { inner, store, key, object } = await stored();
+    const newer = object.slice();
+    newer[4] = 2;
+    await inner.put(key, newer);
+    expect(await store.fetch(A)).toBeUndefined();
+    expectBytes(await inner.get(key), newer);
+  });
+});
+
+describe('a deadline', () => {
+  it('ends a call with KV_CONNECTOR_TIMEOUT, also one that waits for its turn', async () => {
+    const stuck = storeOf({ ...memory(), get: (_, { signal } = {}) => new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason))) }, SMALL, { concurrency: 1 });
+    const outcomes = await Promise.allSettled([stuck.fetch(A, { deadlineMs: 30 }), stuck.fetch(B, { deadlineMs: 20 })]);
+    for (const outcome of outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'KV_CONNECTOR_TIMEOUT', retryable: true } });
+    await stuck.close();
+  });
+
+  it.each([0, -1, NaN, 2 ** 31])('of %d ms is refused', async (deadlineMs) => {
+    await expect(storeOf(memory()).fetch(A, { deadlineMs })).rejects.toThrow(RangeError);
+  });
+});
+
+it('puts that are stuck do not hold up fetches', async () => {
+  const inner = memory();
+  const store = storeOf(inner, SMALL, { concurrency: 1 });
+  await store.put(A, tensorOf(SMALL));
+  const controller = new AbortController();
+  const slow = storeOf({ ...inner, put: (_key, _value, { signal } = {}) => new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason))) }, SMALL, { concurrency: 1 });
+  const put = slow.put(B, tensorOf(SMALL), { signal: controller.signal });
+  expectBytes((await slow.fetch(A))?.data, tensorOf(SMALL).data);
+  controller.abort(new Error('enough'));
+  await expect(put).rejects.toThrow('enough');
 });
 
 describe('quality', () => {
