@@ -4,6 +4,9 @@ import { defineConfig, type Options } from 'tsup';
 // Not tsup's own `clean`: the two builds run side by side, and one would remove what the other has written.
 rmSync('dist', { recursive: true, force: true });
 
+// What package.json exports as kvreel/connectors/...
+const CONNECTORS = ['memory', 'filesystem', 'redis', 's3', 'tiered', 'bounded', 'prefixed', 'breaker', 'throttle', 'measured', 'measured/prometheus', 'measured/opentelemetry', 'encrypted'];
+
 const common: Options = {
   target: 'node20',
   outDir: 'dist',
@@ -17,8 +20,7 @@ export default [
     ...common,
     entry: {
       'lib/index': 'lib/index.ts',
-      'connectors/storage/memory': 'connectors/storage/memory.ts',
-      'connectors/storage/filesystem': 'connectors/storage/filesystem.ts',
+      ...Object.fromEntries(CONNECTORS.map((name) => [`connectors/storage/${name}`, `connectors/storage/${name}.ts`])),
     },
     format: ['esm', 'cjs'],
     dts: true,

@@ -8,13 +8,27 @@ import { encodeCommand } from './cli/encode.js';
 import { codeOf } from './cli/error-code.js';
 import { extractCommand } from './cli/extract.js';
 import { fetchCommand } from './cli/fetch.js';
+import { gcCommand } from './cli/gc.js';
 import { inspectCommand } from './cli/inspect.js';
 import { lsCommand } from './cli/ls.js';
 import { putCommand } from './cli/put.js';
 import { makeScreen, printable } from './cli/screen.js';
+import { statsCommand } from './cli/stats.js';
 import { verifyCommand } from './cli/verify.js';
 
-const COMMANDS: readonly Command[] = [encodeCommand, decodeCommand, inspectCommand, verifyCommand, extractCommand, putCommand, fetchCommand, lsCommand, benchCodecCommand];
+const COMMANDS: readonly Command[] = [
+  encodeCommand,
+  decodeCommand,
+  inspectCommand,
+  verifyCommand,
+  extractCommand,
+  putCommand,
+  fetchCommand,
+  lsCommand,
+  statsCommand,
+  gcCommand,
+  benchCodecCommand,
+];
 
 const EXIT = { ok: 0, failed: 1, usage: 2, miss: 3, unreachable: 4, interrupted: 130, terminated: 143 } as const;
 const UNREACHABLE: ReadonlySet<string> = new Set(['KV_CONNECTOR_TIMEOUT', 'KV_CONNECTOR_UNAVAILABLE']);
@@ -30,7 +44,12 @@ class Interruption extends Error {
   }
 }
 
+/** How long a call that was given up may keep the process alive. */
+const LEFT_BEHIND_MS = 1000;
+
 process.exitCode = await main(process.argv.slice(2));
+// A system call that is stuck cannot be taken back. Not after a success, whose output somebody may be reading slowly.
+if (process.exitCode >= EXIT.unreachable) setTimeout(() => process.exit(), LEFT_BEHIND_MS).unref();
 
 async function main(args: readonly string[]): Promise<number> {
   // Who reads our output may stop early, as `head` does: no failure of ours.

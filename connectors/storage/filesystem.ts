@@ -1,10 +1,11 @@
-import { lstat, mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { mkdir, open, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { KvError } from '../../lib/errors.js';
-import type { CallOptions, GetOptions, ListedValue, PutOptions, StorageConnector } from '../../lib/store/connector.js';
+import type { CallOptions, GetOptions, ListedValue, PutOptions, StorageConnector, SweepResult } from '../../lib/store/connector.js';
 import { checkFields, checkKey, checkPrefix, checkPut, checkRange, placeRead } from './arguments.js';
-import { corrupt, entryPath, openEntry, readFully, writeEntry } from './filesystem/entry-file.js';
-import { hasSystemCode, toConnectorError } from './filesystem/errors.js';
+import { entryDirectories, sweepEntries, unlessCorrupt, valuesIn, withEntry } from './filesystem/entries.js';
+import { corrupt, entryPath, openEntry, readFully, writeEntry, type NewEntry } from './filesystem/entry-file.js';
+import { hasSystemCode, toConnectorError, unlessMissing } from './filesystem/errors.js';
+import { lifetimeFromNow } from './filesystem/lifetime.js';
 import { sweepTempFiles, tempPath } from './filesystem/temp-file.js';
 import { lifeCycle } from './life-cycle.js';
 
@@ -18,14 +19,14 @@ export interface FilesystemOptions {
   readonly durable?: boolean;
 }
 
-const FAN_OUT_NAME = /^[0-9a-f]{2}$/;
-const ENTRY_NAME = /^[0-9a-f]{64}$/;
-
 /**
  * Keeps each value in a file of its own, published by rename: another process sees the old value or the new one.
  * Beside KV_CLOSED, verbs reject with KV_NO_SPACE, KV_PERMISSION, KV_CONNECTOR_REFUSED (path or size), KV_CORRUPT_OBJECT (an
- * entry that was damaged or is not ours) or KV_CONNECTOR_UNAVAILABLE. An abort takes effect between two reads or writes of
- * at most 16 MiB, never while the caller's memory is still in use. `has` does not open the file: only `get` verifies it.
+ * entry that was damaged or is not ours) or KV_CONNECTOR_UNAVAILABLE. An abort takes effect between two reads or writes of at
+ * most 16 MiB; a call that hangs in the disk is left behind soon after it, and what it still wrote is never published.
+ *
+ * The time of `ttlMs` is never prolonged by a clock that is set while the machine runs, nor by more than itself if it is set
+ * between two starts or read by a machine whose clock is behind; a clock that is set forward makes misses.
  */
 export function filesystem(options: FilesystemOptions): StorageConnector {
   checkOptions(options);
@@ -33,14 +34,14 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
   const root = resolve(options.path);
   const tempDirectory = join(root, 'temp');
   const name = 'filesystem';
-  const supports = { range: true, ttl: false };
+  const supports = { range: true, ttl: true };
   const life = lifeCycle(name);
   let prepared: Promise<void> | undefined;
 
-  function run<T>(attempt: string, options: CallOptions, work: () => Promise<T>): Promise<T> {
-    return life.run(options, async () => {
+  function run<T>(attempt: string, options: CallOptions, work: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
+    return life.run(options, async (signal) => {
       try {
-        return await work();
+        return await work(signal);
       } catch (cause) {
         throw toConnectorError(cause, `${attempt} in ${root}`);
       }
@@ -54,11 +55,11 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
     if (durable && firstMade !== undefined) await syncDirectories(dirname(root), dirname(firstMade));
   }
 
-  async function publish(key: string, value: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
-    const path = entryPath(root, key);
+  async function publish(entry: NewEntry, signal: AbortSignal | undefined): Promise<void> {
+    const path = entryPath(root, entry.key);
     const temp = tempPath(tempDirectory);
     try {
-      await writeEntry(temp, key, value, { durable, signal });
+      await writeEntry(temp, entry, { durable, signal });
       signal?.throwIfAborted();
       await moveTo(path, temp);
     } catch (cause) {
@@ -69,35 +70,40 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
     if (durable) await syncDirectories(dirname(path), root);
   }
 
+  /** Whether there is a whole entry of this key whose time is not over. */
+  async function isThere(key: string, signal: AbortSignal | undefined): Promise<boolean> {
+    const entry = await unlessCorrupt(openEntry(entryPath(root, key), signal));
+    return entry !== undefined && ((await withEntry(entry, async () => entry.key === key)) ?? false);
+  }
+
   return {
     name,
     supports,
 
     get: (key: string, options: GetOptions = {}) =>
-      run(`get "${key}"`, options, async () => {
+      run(`get "${key}"`, options, async (signal) => {
         checkKey(key);
         checkRange(options.range);
         const path = entryPath(root, key);
-        const entry = await openEntry(path, options.signal);
+        const entry = await openEntry(path, signal);
         if (entry === undefined) return undefined;
-        try {
+        return withEntry(entry, async () => {
           if (entry.key !== key) throw corrupt(path, 'holds the value of another key');
           const place = placeRead(entry.valueBytes, options);
-          await readFully(entry, place, options.signal);
-          options.signal?.throwIfAborted();
+          await readFully(entry, place, signal);
+          signal?.throwIfAborted();
           return place.target;
-        } finally {
-          await entry.handle.close();
-        }
+        });
       }),
 
     put: (key: string, value: Uint8Array, options: PutOptions = {}) =>
-      run(`put "${key}"`, options, async () => {
+      run(`put "${key}"`, options, async (signal) => {
         checkKey(key);
         checkPut(value, options, supports.ttl);
+        const lifetime = options.ttlMs === undefined ? undefined : lifetimeFromNow(options.ttlMs);
         try {
           await (prepared ??= prepare());
-          await publish(key, value, options.signal);
+          await publish({ key, value, lifetime }, signal);
         } catch (cause) {
           prepared = undefined; // perhaps the directory was removed: the next put looks again
           throw cause;
@@ -105,16 +111,17 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
       }),
 
     has: (key, options = {}) =>
-      run(`look for "${key}"`, options, async () => {
+      run(`look for "${key}"`, options, async (signal) => {
         checkKey(key);
-        const stats = await unlessMissing(lstat(entryPath(root, key)));
-        return stats?.isFile() ?? false;
+        return isThere(key, signal);
       }),
 
     delete: (key, options = {}) =>
-      run(`delete "${key}"`, options, async () => {
+      run(`delete "${key}"`, options, async (signal) => {
         checkKey(key);
         const path = entryPath(root, key);
+        await isThere(key, signal); // removes a value whose time is over, which is not there to delete
+        signal?.throwIfAborted();
         const wasThere = (await unlessMissing(unlink(path).then(() => true))) ?? false;
         if (durable && wasThere) await syncDirectories(dirname(path), dirname(path));
         return wasThere;
@@ -122,18 +129,23 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
 
     async *list(prefix, options = {}): AsyncGenerator<ListedValue> {
       // Each step is a call of its own, so that a caller who stops half way keeps neither a file open nor close() waiting.
-      const step = <T>(work: () => Promise<T>) => run(`list "${prefix}"`, options, work);
-      const outer = await step(async () => {
+      const step = <T>(work: (signal: AbortSignal | undefined) => Promise<T>) => run(`list "${prefix}"`, options, work);
+      const directories = await step(async () => {
         checkPrefix(prefix);
-        return namesIn(root, FAN_OUT_NAME);
+        return entryDirectories(root);
       });
-      for (const first of outer) {
-        const inner = await step(() => namesIn(join(root, first), FAN_OUT_NAME));
-        for (const second of inner) {
-          const values = await step(() => valuesIn(root, join(root, first, second), options.signal));
-          yield* values.filter(({ key }) => key.startsWith(prefix));
-        }
+      for (const directory of directories) {
+        const values = await step((signal) => valuesIn(root, directory, signal));
+        yield* values.filter(({ key }) => key.startsWith(prefix));
       }
+    },
+
+    /** Removes temp files of dead processes, damaged entries and those whose time is over. */
+    async sweep(options = {}): Promise<SweepResult> {
+      const step = <T>(work: (signal: AbortSignal | undefined) => Promise<T>) => run('sweep', options, work);
+      const sweeps = [await step(async () => (await unlessMissing(sweepTempFiles(tempDirectory))) ?? { removed: 0, bytes: 0 })];
+      for (const directory of await step(() => entryDirectories(root))) sweeps.push(await step((signal) => sweepEntries(root, directory, signal)));
+      return sweeps.reduce((sum, { removed, bytes }) => ({ removed: sum.removed + removed, bytes: sum.bytes + bytes }));
     },
 
     close: () => life.close(),
@@ -169,41 +181,5 @@ async function syncDirectories(directory: string, top: string): Promise<void> {
       await handle.close();
     }
     if (current === top) return;
-  }
-}
-
-async function namesIn(directory: string, pattern: RegExp): Promise<string[]> {
-  const names = (await unlessMissing(readdir(directory))) ?? [];
-  return names.filter((name) => pattern.test(name));
-}
-
-/** The values of one fan-out directory. A damaged entry has no key to list, so it is left out; `get` reports it. */
-async function valuesIn(root: string, directory: string, signal: AbortSignal | undefined): Promise<ListedValue[]> {
-  const values: ListedValue[] = [];
-  for (const name of await namesIn(directory, ENTRY_NAME)) {
-    const path = join(directory, name);
-    const entry = await unlessCorrupt(openEntry(path, signal));
-    if (entry === undefined) continue;
-    await entry.handle.close();
-    if (entryPath(root, entry.key) === path) values.push({ key: entry.key, bytes: entry.valueBytes });
-  }
-  return values;
-}
-
-async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (cause) {
-    if (hasSystemCode(cause, 'ENOENT')) return undefined;
-    throw cause;
-  }
-}
-
-async function unlessCorrupt<T>(work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (cause) {
-    if (cause instanceof KvError && cause.code === 'KV_CORRUPT_OBJECT') return undefined;
-    throw cause;
   }
 }

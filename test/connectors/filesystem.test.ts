@@ -1,44 +1,26 @@
-import { execFile, execFileSync, spawnSync } from 'node:child_process';
-import { createHash, randomUUID } from 'node:crypto';
-import { once } from 'node:events';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
-import { build } from 'tsup';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { filesystem } from '../../connectors/storage/filesystem.js';
+import type { StorageConnector, SweepResult } from '../../lib/store/connector.js';
 import { expectSameBytes, listed, patternBytes, storageConnectorContract } from '../contract/storage-connector.js';
-import type { ChildOutcome, ChildTask } from './filesystem-child.js';
+import { canChangeUser, canTrace, entryFile, freshPath, inChild, inject, isRoot, MIB, path, signalAtLook, tempFiles, useChildren, useFreshPaths, usePath } from './filesystem-store.js';
 
-const MIB = 1024 * 1024;
+useFreshPaths();
+useChildren();
 
-// Everything of this file lies in `base`; each test has `path`, a directory that is not there yet. Other users may look
-// inside, because some children run as another user.
-const base = fs.mkdtempSync(join(tmpdir(), 'kvreel-filesystem-'));
-fs.chmodSync(base, 0o755);
-let path = '';
-
-function freshPath(): string {
-  path = join(base, randomUUID());
-  return path;
-}
-
-beforeEach(freshPath);
-// A store has up to two directories a key, and some disks take milliseconds to remove one.
-afterAll(() => fs.rmSync(base, { recursive: true, force: true }), 120_000);
-
-storageConnectorContract('filesystem', { make: () => filesystem({ path: freshPath() }) });
-storageConnectorContract('durable filesystem', { make: () => filesystem({ path: freshPath(), durable: true }) });
-
-/** Where the entry of `key` lies; written down here again, so that a change of the layout on disk is noticed. */
-function entryFile(key: string): string {
-  const digest = createHash('sha256').update(key).digest('hex');
-  return join(path, digest.slice(0, 2), digest.slice(2, 4), digest);
-}
-
-function tempFiles(): string[] {
-  return fs.readdirSync(join(path, 'temp'));
+for (const durable of [false, true]) {
+  storageConnectorContract(durable ? 'durable filesystem' : 'filesystem', {
+    make() {
+      vi.useFakeTimers({ toFake: ['Date', 'hrtime'] });
+      return filesystem({ path: freshPath(), durable });
+    },
+    dispose: () => void vi.useRealTimers(),
+    advanceClock: (ms) => void vi.advanceTimersByTime(ms),
+  });
 }
 
 describe('the files of a store', () => {
@@ -50,6 +32,20 @@ describe('the files of a store', () => {
     expect(file.toString('latin1', 1000, 1512)).toBe('model/key'.padEnd(512, '\0'));
     expect(file.readBigUInt64LE(1512)).toBe(1000n);
     expect(file.toString('latin1', 1520)).toBe('kvreel.1');
+  });
+
+  it('that have a time to live hold that and two clocks before the key, and end in "kvreel.2"', async () => {
+    const [wallMs, monotonicMs] = [Date.now(), Number(process.hrtime.bigint()) / 1e6];
+    await filesystem({ path }).put('model/key', patternBytes(1000), { ttlMs: 5000.5 });
+    const file = fs.readFileSync(entryFile('model/key'));
+    expect(file.byteLength).toBe(1560);
+    expectSameBytes(file.subarray(0, 1000), patternBytes(1000));
+    expect(file.readDoubleLE(1000)).toBe(5000.5);
+    expect(Math.abs(file.readDoubleLE(1008) - wallMs)).toBeLessThan(1000);
+    expect(Math.abs(file.readDoubleLE(1016) - monotonicMs)).toBeLessThan(1000);
+    expect(file.toString('latin1', 1032, 1544)).toBe('model/key'.padEnd(512, '\0'));
+    expect(file.readBigUInt64LE(1544)).toBe(1000n);
+    expect(file.toString('latin1', 1552)).toBe('kvreel.2');
   });
 
   it('never lie outside it, and their names never hold the key', async () => {
@@ -64,8 +60,8 @@ describe('the files of a store', () => {
   it('can be read and written by their owner only', async () => {
     await filesystem({ path }).put('key', patternBytes(10));
     const modeOf = (file: string) => (fs.statSync(file).mode & 0o777).toString(8);
-    const directories = [path, join(path, 'temp'), dirname(entryFile('key')), dirname(dirname(entryFile('key')))];
-    expect(directories.map(modeOf)).toEqual(['700', '700', '700', '700']);
+    const directories = [path, join(path, 'temp'), dirname(entryFile('key'))];
+    expect(directories.map(modeOf)).toEqual(['700', '700', '700']);
     expect(modeOf(entryFile('key'))).toBe('600');
   });
 
@@ -113,119 +109,6 @@ describe('options', () => {
   });
 });
 
-describe('a damaged entry', () => {
-  const corrupt = { code: 'KV_CORRUPT_OBJECT', retryable: false };
-  let connector = filesystem({ path: base });
-
-  beforeEach(async () => {
-    connector = filesystem({ path });
-    await connector.put('key', patternBytes(10_000));
-  });
-
-  async function expectCorruptUntilPutAgain(): Promise<void> {
-    await expect(connector.get('key')).rejects.toMatchObject(corrupt);
-    await expect(connector.get('key', { range: { offset: 0, length: 1 } })).rejects.toMatchObject(corrupt);
-    const into = new Uint8Array(10_000).fill(0xa5);
-    await expect(connector.get('key', { into })).rejects.toMatchObject(corrupt);
-    expect(into.every((byte) => byte === 0xa5)).toBe(true);
-    expect(await listed(connector, '')).toEqual([]);
-    await connector.put('key', patternBytes(500));
-    expectSameBytes(await connector.get('key'), patternBytes(500));
-  }
-
-  it.each([0, 1, 527, 528, 529, 9_999, 10_000, 10_527])('cut to %i bytes is found', async (size) => {
-    fs.truncateSync(entryFile('key'), size);
-    await expectCorruptUntilPutAgain();
-  });
-
-  it.each([
-    ['from the start', 0],
-    ['from its last kilobyte on', 9_504],
-    ['in its trailer', 10_000],
-    ['in its length', 10_512],
-  ])('filled with zeros %s is found', async (_, from) => {
-    const file = fs.readFileSync(entryFile('key'));
-    fs.writeFileSync(entryFile('key'), file.fill(0, from));
-    await expectCorruptUntilPutAgain();
-  });
-
-  it.each([
-    ['a byte', () => Buffer.from('x')],
-    ['its own trailer', () => fs.readFileSync(entryFile('key')).subarray(10_000)],
-  ])('with %s appended is found', async (_, tail) => {
-    fs.appendFileSync(entryFile('key'), tail());
-    await expectCorruptUntilPutAgain();
-  });
-
-  it('with another magic is found', async () => {
-    const file = fs.readFileSync(entryFile('key'));
-    fs.writeFileSync(entryFile('key'), file.fill('2', 10_527));
-    await expectCorruptUntilPutAgain();
-  });
-
-  it('that is the entry of another key is found', async () => {
-    await connector.put('other', patternBytes(10_000, 1));
-    fs.renameSync(entryFile('other'), entryFile('key'));
-    await expectCorruptUntilPutAgain();
-  });
-
-  it('that is a symbolic link is not followed, and a put replaces the link and not what it leads to', async () => {
-    const target = join(path, 'target');
-    fs.renameSync(entryFile('key'), target);
-    const before = fs.readFileSync(target);
-    fs.symlinkSync(target, entryFile('key'));
-    expect(await connector.has('key')).toBe(false);
-    await expectCorruptUntilPutAgain();
-    expectSameBytes(fs.readFileSync(target), before);
-  });
-
-  it('that is a FIFO is found without waiting for a writer', async () => {
-    fs.rmSync(entryFile('key'));
-    execFileSync('mkfifo', [entryFile('key')]);
-    expect(await connector.has('key')).toBe(false);
-    await expectCorruptUntilPutAgain();
-  });
-
-  it('that is a directory is found by every verb, and left alone', async () => {
-    fs.rmSync(entryFile('key'));
-    fs.mkdirSync(entryFile('key'));
-    expect(await connector.has('key')).toBe(false);
-    await expect(connector.get('key')).rejects.toMatchObject({ ...corrupt, message: expect.stringContaining('no regular file') });
-    await expect(connector.put('key', patternBytes(1))).rejects.toMatchObject(corrupt);
-    await expect(connector.delete('key')).rejects.toMatchObject(corrupt);
-    expect(fs.statSync(entryFile('key')).isDirectory()).toBe(true);
-    expect(tempFiles()).toEqual([]);
-  });
-
-  it('that is too short for a trailer is called so', async () => {
-    fs.truncateSync(entryFile('key'), 527);
-    await expect(connector.get('key')).rejects.toThrow('too short');
-  });
-
-  it('does not hide the others from list', async () => {
-    await connector.put('whole', patternBytes(7));
-    fs.truncateSync(entryFile('key'), 0);
-    expect(await listed(connector, '')).toEqual([{ key: 'whole', bytes: 7 }]);
-  });
-
-  it('can be deleted', async () => {
-    fs.truncateSync(entryFile('key'), 0);
-    expect(await connector.delete('key')).toBe(true);
-    expect(await connector.get('key')).toBeUndefined();
-  });
-});
-
-/** A signal that does `action` the n-th time a connector looks at it: between two steps of a call, always the same two. */
-function signalAtLook(n: number, action: (controller: AbortController) => void): AbortSignal {
-  const controller = new AbortController();
-  let looks = 0;
-  controller.signal.throwIfAborted = () => {
-    if (++looks === n) action(controller);
-    AbortSignal.prototype.throwIfAborted.call(controller.signal);
-  };
-  return controller.signal;
-}
-
 describe('between two steps of a call', () => {
   const reason = new Error('enough');
   const value = patternBytes(40 * MIB);
@@ -262,64 +145,12 @@ describe('between two steps of a call', () => {
     expect(aborted).toBe(6);
   });
 
-  // The 4th look comes after the first 16 MiB were read.
-  it.each([
-    ['deleted', () => fs.rmSync(entryFile('key'))],
-    ['replaced', () => fs.cpSync(entryFile('other'), `${entryFile('key')}.new`)],
-  ])('the entry may be %s: the get that has it open gives the old value whole', async (_, change) => {
-    const connector = filesystem({ path });
-    await connector.put('key', value);
-    await connector.put('other', patternBytes(100));
-    const signal = signalAtLook(4, () => {
-      change();
-      if (fs.existsSync(`${entryFile('key')}.new`)) fs.renameSync(`${entryFile('key')}.new`, entryFile('key'));
-    });
-    expectSameBytes(await connector.get('key', { signal }), value);
-  });
-
-  it('the entry may be cut short: the get rejects with KV_CORRUPT_OBJECT', async () => {
-    const connector = filesystem({ path });
-    await connector.put('key', value);
-    const signal = signalAtLook(4, () => fs.truncateSync(entryFile('key'), 20 * MIB));
-    await expect(connector.get('key', { signal })).rejects.toMatchObject({ code: 'KV_CORRUPT_OBJECT' });
-  });
-
   it('the temp file may be removed: the put can be tried again', async () => {
     const connector = filesystem({ path });
     const signal = signalAtLook(3, () => tempFiles().forEach((name) => fs.rmSync(join(path, 'temp', name))));
     await expect(connector.put('key', value, { signal })).rejects.toMatchObject({ code: 'KV_CONNECTOR_UNAVAILABLE' });
     expect(await connector.has('key')).toBe(false);
     await connector.put('key', patternBytes(10));
-  });
-});
-
-describe('short reads and writes', () => {
-  /** Makes each read and write of any FileHandle move at most 1000 bytes, as the system is free to do. */
-  async function shorten(): Promise<{ calls: number }> {
-    const handle = await open('/dev/null');
-    const prototype = Object.getPrototypeOf(handle) as FileHandle;
-    await handle.close();
-    const count = { calls: 0 };
-    for (const verb of ['read', 'write'] as const) {
-      const original = prototype[verb] as (...args: unknown[]) => unknown;
-      const short = function (this: FileHandle, bytes: Uint8Array, offset: number, length: number, position: number) {
-        count.calls++;
-        return original.call(this, bytes, offset, Math.min(length, 1000), position);
-      };
-      vi.spyOn(prototype, verb).mockImplementation(short as never);
-    }
-    return count;
-  }
-
-  afterEach(() => vi.restoreAllMocks());
-
-  it('are continued', async () => {
-    const count = await shorten();
-    const connector = filesystem({ path });
-    await connector.put('key', patternBytes(10_001));
-    expectSameBytes(await connector.get('key'), patternBytes(10_001));
-    expectSameBytes(await connector.get('key', { range: { offset: 4000, length: 3000 } }), patternBytes(10_001).slice(4000, 7000));
-    expect(count.calls).toBe(11 + 1 + (1 + 11) + (1 + 3));
   });
 });
 
@@ -340,6 +171,101 @@ describe('whole and range gets', () => {
       expect(ofValue.map(([, , bytes, position]) => [bytes, position])).toEqual([[length, offset]]);
       expect(read).toHaveBeenCalledTimes(2); // the other is the trailer
     }
+  });
+});
+
+describe('list', () => {
+  it('tells when a value was put, by the clock of the disk', async () => {
+    const connector = filesystem({ path });
+    const before = Date.now();
+    await connector.put('key', patternBytes(10));
+    await connector.put('short', patternBytes(20), { ttlMs: 60_000 });
+    for await (const { key, bytes, storedAtMs = 0 } of connector.list('')) {
+      expect(bytes).toBe(key === 'key' ? 10 : 20);
+      expect(storedAtMs).toBeGreaterThan(before - 1000);
+      expect(storedAtMs).toBeLessThan(Date.now() + 1000);
+    }
+  });
+});
+
+describe('a value whose time is over', () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['Date', 'hrtime'] }));
+  afterEach(() => void vi.useRealTimers());
+
+  it.each([
+    ['get', (connector: StorageConnector) => connector.get('key'), undefined],
+    ['has', (connector: StorageConnector) => connector.has('key'), false],
+    ['delete', (connector: StorageConnector) => connector.delete('key'), false],
+    ['list', (connector: StorageConnector) => listed(connector, ''), []],
+    ['sweep', (connector: StorageConnector) => connector.sweep?.(), { removed: 1, bytes: 1560 }],
+  ])('is removed when %s meets it', async (_, meet, answer) => {
+    const connector = filesystem({ path });
+    await connector.put('key', patternBytes(1000), { ttlMs: 50 });
+    vi.advanceTimersByTime(49);
+    expectSameBytes(await connector.get('key'), patternBytes(1000));
+    vi.advanceTimersByTime(1);
+    expect(await meet(connector)).toEqual(answer);
+    expect(fs.existsSync(entryFile('key'))).toBe(false);
+  });
+
+  it('does not take along the value that has replaced it meanwhile', async () => {
+    const connector = filesystem({ path });
+    await connector.put('other', patternBytes(20));
+    await connector.put('key', patternBytes(1000), { ttlMs: 50 });
+    vi.advanceTimersByTime(50);
+    // The second look comes when the old file is open and before its last bytes are read.
+    const signal = signalAtLook(2, () => fs.renameSync(entryFile('other'), entryFile('key')));
+    expect(await connector.get('key', { signal })).toBeUndefined();
+    expect(fs.existsSync(entryFile('key'))).toBe(true);
+  });
+
+  it('is over in another process too', () => {
+    expect(inChild({ verb: 'put', key: 'key', bytes: 10, fill: 1, ttlMs: 100_000 })).toEqual({});
+    expect(inChild({ verb: 'get', key: 'key' })).toEqual({ bytes: 10, fill: 1 });
+    expect(inChild({ verb: 'put', key: 'key', bytes: 10, fill: 1, ttlMs: 1 })).toEqual({});
+    expect(inChild({ verb: 'get', key: 'key' })).toEqual({});
+  });
+});
+
+describe('sweep', () => {
+  it('of a store that is not there removes nothing and makes nothing', async () => {
+    expect(await filesystem({ path }).sweep?.()).toEqual({ removed: 0, bytes: 0 });
+    expect(fs.existsSync(path)).toBe(false);
+  });
+
+  it('removes what nobody can get, and nothing else', async () => {
+    const connector = filesystem({ path });
+    for (const key of ['good', 'cut', 'moved', 'link', 'fifo', 'directory']) await connector.put(key, patternBytes(1000));
+    fs.truncateSync(entryFile('cut'), 700);
+    fs.mkdirSync(dirname(entryFile('elsewhere')), { recursive: true });
+    fs.renameSync(entryFile('moved'), entryFile('elsewhere'));
+    const target = join(path, 'target');
+    fs.renameSync(entryFile('link'), target);
+    fs.symlinkSync(target, entryFile('link'));
+    for (const key of ['fifo', 'directory']) fs.rmSync(entryFile(key));
+    execFileSync('mkfifo', [entryFile('fifo')]);
+    fs.mkdirSync(entryFile('directory'));
+    fs.writeFileSync(join(dirname(entryFile('good')), 'notes'), 'mine');
+    fs.writeFileSync(join(path, 'temp', `${'0'.repeat(16)}-1-${randomUUID()}.tmp`), 'of another host, young');
+
+    const { removed } = (await connector.sweep?.()) ?? {};
+    expect(removed).toBe(4);
+    expect(fs.readFileSync(target).byteLength).toBe(1528);
+    expect(fs.statSync(entryFile('directory')).isDirectory()).toBe(true);
+    expect(fs.existsSync(join(dirname(entryFile('good')), 'notes'))).toBe(true);
+    expect(tempFiles()).toHaveLength(1);
+    expect(await listed(connector, '')).toEqual([{ key: 'good', bytes: 1000 }]);
+    expect(await connector.sweep?.()).toEqual({ removed: 0, bytes: 0 });
+  });
+
+  it('leaves a put alone that runs', async () => {
+    const connector = filesystem({ path });
+    await connector.put('old', patternBytes(10));
+    let swept: Promise<SweepResult> | undefined;
+    const signal = signalAtLook(3, () => void (swept = connector.sweep?.()));
+    await connector.put('key', patternBytes(20 * MIB), { signal });
+    expect(await swept).toEqual({ removed: 0, bytes: 0 });
+    expectSameBytes(await connector.get('key'), patternBytes(20 * MIB));
   });
 });
 
@@ -374,6 +300,13 @@ describe('stale temp files', () => {
     await connector.get('key');
     expect(tempFiles()).toHaveLength(1);
     await connector.put('key', patternBytes(10));
+    expect(tempFiles()).toEqual([]);
+  });
+
+  it('are swept when a sweep is asked for, and counted', async () => {
+    leave(tempOf(deadPid()), 0);
+    leave(tempOf(deadPid()), 0);
+    expect(await filesystem({ path }).sweep?.()).toEqual({ removed: 2, bytes: 24 });
     expect(tempFiles()).toEqual([]);
   });
 
@@ -412,134 +345,6 @@ describe('stale temp files', () => {
   });
 });
 
-// From here on: what needs another process, root or a tool. Each is skipped, and says why, where it is missing.
-
-const isRoot = process.getuid?.() === 0;
-const works = (command: string, ...args: string[]) => spawnSync(command, args).status === 0;
-const canTrace = works('strace', '-f', '-e', 'inject=rename:error=EIO', '-o', '/dev/null', 'true');
-const canChangeUser = isRoot && works('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', 'true');
-const canMount = isRoot && mountWorks();
-
-function mountWorks(): boolean {
-  const place = join(base, 'mount-probe');
-  fs.mkdirSync(place);
-  if (!works('mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', place)) return false;
-  return works('umount', place);
-}
-
-let childScript = '';
-
-beforeAll(async () => {
-  const entry = { 'filesystem-child': 'test/connectors/filesystem-child.ts' };
-  await build({ entry, outDir: base, format: 'esm', outExtension: () => ({ js: '.mjs' }), config: false, silent: true, dts: false });
-  childScript = join(base, 'filesystem-child.mjs');
-});
-
-/** Runs one verb in a process of its own, behind the command `before`; undefined if it was killed. */
-function inChild(task: Omit<ChildTask, 'path'>, before: readonly string[] = []): ChildOutcome | undefined {
-  const [command = '', ...args] = [...before, process.execPath, childScript, JSON.stringify({ path, ...task })];
-  const child = spawnSync(command, args, { encoding: 'utf8', cwd: base });
-  if (child.signal === 'SIGKILL') return undefined;
-  if (child.status !== 0) throw new Error(`the child ended with ${child.status ?? child.signal}: ${child.stderr}`);
-  return JSON.parse(child.stdout) as ChildOutcome;
-}
-
-const inject = (fault: string) => ['strace', '-f', '-o', '/dev/null', '-e', `inject=${fault}`];
-
-describe('two processes that write one key', () => {
-  it('leave one whole value at every moment', { timeout: 30_000 }, async () => {
-    const connector = filesystem({ path });
-    await connector.put('key', new Uint8Array(MIB).fill(1));
-    const writers = [1, 2].map((fill) => {
-      const task: ChildTask = { path, verb: 'put', key: 'key', bytes: fill * MIB, fill, times: 100 };
-      return once(execFile(process.execPath, [childScript, JSON.stringify(task)]), 'exit');
-    });
-    let isWriting = true;
-    const done = Promise.all(writers).finally(() => (isWriting = false));
-    const seen = new Set<number>();
-    while (isWriting) {
-      const value = await connector.get('key');
-      const fill = value?.[0] ?? 0;
-      expectSameBytes(value, new Uint8Array(fill * MIB).fill(fill));
-      seen.add(fill);
-    }
-    expect(await done).toEqual([
-      [0, null],
-      [0, null],
-    ]);
-    expect([...seen].sort()).toEqual([1, 2]);
-    expect(tempFiles()).toEqual([]);
-  });
-});
-
-describe.skipIf(!canTrace)('SIGKILL in a put (needs strace that may trace)', () => {
-  // A first put of a store: makes path, temp and two fan-out directories; 40 MiB go out in three writes, then the trailer.
-  // The first fsync is that of the directory above. The first rename finds no fan-out directory, so the second one publishes;
-  // three fsyncs follow.
-  it.each([
-    'mkdir:when=1',
-    'mkdir:when=2',
-    'mkdir:when=3',
-    'pwrite64:when=1',
-    'pwrite64:when=2',
-    'pwrite64:when=4',
-    'fdatasync:when=1',
-    'rename:when=1',
-    'rename:when=2',
-    'fsync:when=1',
-    'fsync:when=2',
-    'fsync:when=4',
-  ])('at %s leaves no value or the whole one, and its temp file is swept', { timeout: 20_000 }, async (step) => {
-    const [call, when] = step.split(':');
-    const put = { verb: 'put', key: 'key', bytes: 40 * MIB, fill: 7, durable: true } as const;
-    expect(inChild(put, ['env', 'UV_THREADPOOL_SIZE=1', ...inject(`${call}:signal=KILL:${when}`)])).toBeUndefined();
-
-    const connector = filesystem({ path });
-    const value = await connector.get('key');
-    if (step === 'fsync:when=2' || step === 'fsync:when=4') expect(value).toBeDefined();
-    if (value !== undefined) expectSameBytes(value, new Uint8Array(40 * MIB).fill(7));
-    await connector.put('key', patternBytes(10));
-    expectSameBytes(await connector.get('key'), patternBytes(10));
-    expect(tempFiles()).toEqual([]);
-  });
-
-  it.each(['pwrite64', 'fdatasync', 'rename'])('at %s keeps the old value', { timeout: 20_000 }, async (call) => {
-    const connector = filesystem({ path });
-    await connector.put('key', patternBytes(1000));
-    const put = { verb: 'put', key: 'key', bytes: 1000, fill: 7, durable: true } as const;
-    expect(inChild(put, inject(`${call}:signal=KILL:when=1`))).toBeUndefined();
-    expectSameBytes(await connector.get('key'), patternBytes(1000));
-  });
-});
-
-describe.skipIf(!canTrace)('an error of the system (needs strace that may trace)', () => {
-  it.each([
-    ['pwrite64', 'EIO', 'KV_CONNECTOR_UNAVAILABLE', 'check the disk'],
-    ['pwrite64', 'ENOSPC', 'KV_NO_SPACE', 'delete values'],
-    ['pwrite64', 'EDQUOT', 'KV_NO_SPACE', 'quota'],
-    ['pwrite64', 'EFBIG', 'KV_CONNECTOR_REFUSED', 'ulimit -f'],
-    ['fdatasync', 'EIO', 'KV_CONNECTOR_UNAVAILABLE', 'check the disk'],
-    ['rename', 'ENOSPC', 'KV_NO_SPACE', 'delete values'],
-    ['rename', 'EACCES', 'KV_PERMISSION', 'permission'],
-    ['rename', 'EPERM', 'KV_PERMISSION', 'permission'],
-  ])('%s: %s fails a put with %s, keeps the old value and leaves no file', { timeout: 20_000 }, async (call, error, code, advice) => {
-    const connector = filesystem({ path });
-    await connector.put('key', patternBytes(1000));
-    const put = { verb: 'put', key: 'key', bytes: 5000, fill: 7, durable: true } as const;
-    const outcome = inChild(put, inject(`${call}:error=${error}`));
-    expect(outcome).toMatchObject({ code, message: expect.stringContaining(advice) });
-    expect(outcome?.message).toContain(`(${error})`);
-    expectSameBytes(await connector.get('key'), patternBytes(1000));
-    expect(tempFiles()).toEqual([]);
-  });
-
-  it('EIO fails a get with KV_CONNECTOR_UNAVAILABLE', { timeout: 20_000 }, async () => {
-    await filesystem({ path }).put('key', patternBytes(1000));
-    const trace = ['strace', '-f', '-o', '/dev/null', '-P', entryFile('key'), '-e', 'inject=pread64:error=EIO'];
-    expect(inChild({ verb: 'get', key: 'key' }, trace)).toMatchObject({ code: 'KV_CONNECTOR_UNAVAILABLE' });
-  });
-});
-
 describe.skipIf(!canTrace)('durable (needs strace that may trace)', () => {
   // Fails the wait for the disk: whoever does not wait does not notice.
   it.each([
@@ -555,15 +360,8 @@ describe.skipIf(!canTrace)('durable (needs strace that may trace)', () => {
   });
 });
 
-describe('limits of a process', () => {
-  it('no free descriptor fails a get with KV_CONNECTOR_UNAVAILABLE', async () => {
-    await filesystem({ path }).put('key', patternBytes(1000));
-    const limited = ['sh', '-c', 'ulimit -n 64; exec "$@"', 'sh'];
-    const outcome = inChild({ verb: 'get-without-descriptors', key: 'key' }, limited);
-    expect(outcome).toMatchObject({ code: 'KV_CONNECTOR_UNAVAILABLE', message: expect.stringContaining('ulimit -n') });
-  });
-
-  it('a largest file size below the value fails a put with KV_CONNECTOR_REFUSED', async () => {
+describe('the largest file size of a process', () => {
+  it('below the value fails a put with KV_CONNECTOR_REFUSED', async () => {
     const limited = ['sh', '-c', 'ulimit -f 16; exec "$@"', 'sh'];
     const outcome = inChild({ verb: 'put', key: 'key', bytes: MIB }, limited);
     expect(outcome).toMatchObject({ code: 'KV_CONNECTOR_REFUSED', message: expect.stringContaining('ulimit -f') });
@@ -578,7 +376,7 @@ describe('missing permission', () => {
   it.skipIf(isRoot && !canChangeUser)('to make the directory fails a put (needs setpriv when run as root)', () => {
     const parent = path;
     fs.mkdirSync(parent, { mode: 0o555 });
-    path = join(parent, 'store');
+    usePath(join(parent, 'store'));
     expect(inChild({ verb: 'put', key: 'key', bytes: 10 }, asOther)).toMatchObject(denied);
     expect(fs.existsSync(path)).toBe(false);
   });
@@ -597,35 +395,5 @@ describe('missing permission', () => {
   it.skipIf(!canChangeUser)('to enter the directory fails a get (needs root and setpriv)', async () => {
     await filesystem({ path }).put('key', patternBytes(10));
     expect(inChild({ verb: 'get', key: 'key' }, asOther)).toMatchObject(denied);
-  });
-});
-
-describe.skipIf(!canMount)('a small disk (needs root that may mount)', () => {
-  beforeEach(() => {
-    fs.mkdirSync(path);
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m,mode=700', 'tmpfs', path]);
-    const place = path;
-    onTestFinished(() => void execFileSync('umount', [place]));
-  });
-
-  it('that is full fails a put with KV_NO_SPACE, keeps the old value and leaves no file', async () => {
-    const connector = filesystem({ path });
-    await connector.put('key', patternBytes(MIB));
-    await expect(connector.put('key', patternBytes(3 * MIB))).rejects.toMatchObject({ code: 'KV_NO_SPACE', retryable: false });
-    expectSameBytes(await connector.get('key'), patternBytes(MIB));
-    expect(tempFiles()).toEqual([]);
-    await connector.delete('key');
-    await connector.put('key', patternBytes(MIB + 1));
-  });
-
-  it('that is mounted read-only fails puts and deletes with KV_PERMISSION, and gets go on', async () => {
-    await filesystem({ path }).put('key', patternBytes(MIB));
-    execFileSync('mount', ['-o', 'remount,ro', path]);
-    const connector = filesystem({ path });
-    const readOnly = { code: 'KV_PERMISSION', message: expect.stringContaining('read-only') };
-    await expect(connector.put('key', patternBytes(1))).rejects.toMatchObject(readOnly);
-    await expect(connector.delete('key')).rejects.toMatchObject(readOnly);
-    expectSameBytes(await connector.get('key'), patternBytes(MIB));
-    expect(await listed(connector, '')).toEqual([{ key: 'key', bytes: MIB }]);
   });
 });

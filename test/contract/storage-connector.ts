@@ -1,6 +1,7 @@
 // What every storage connector, and every wrapper around one, must do. A connector's test file is a factory, one call of
 // `storageConnectorContract`, and what is its own.
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { CallOptions, ListedValue, StorageConnector } from '../../lib/store/connector.js';
 
@@ -9,8 +10,10 @@ export interface StorageConnectorFactory {
   make(): Promise<StorageConnector> | StorageConnector;
   /** Frees what `make` set up around the connector (a server, a directory); runs after each test. */
   dispose?(): Promise<void> | void;
-  /** A connector whose far end does not answer. Leave out where there is no far end. */
+  /** A connector whose far end is not there. Leave out where there is no far end. */
   unreachable?(): Promise<StorageConnector> | StorageConnector;
+  /** Makes the far end stop answering, with its connections open, and returns what makes it answer again. Leave out as above. */
+  stall?(): Promise<() => void> | (() => void);
   /** Lets this much time pass for `ttlMs`. Needed if `supports.ttl`. */
   advanceClock?(ms: number): Promise<void> | void;
 }
@@ -419,6 +422,87 @@ export function storageConnectorContract(name: string, factory: StorageConnector
       it('may be called twice, also at once', async () => {
         await Promise.all([connector.close(), connector.close()]);
         await connector.close();
+      });
+    });
+
+    describe.runIf(factory.stall !== undefined)('a far end that stops answering', () => {
+      const reason = new Error('the deadline is over');
+      const value = patternBytes(2 * MIB + 1);
+      let resume: () => void;
+
+      beforeEach(async () => {
+        for (const key of ['kept', 'replaced', 'deleted']) await connector.put(key, value);
+        await Promise.all([connector.get('kept'), connector.get('kept'), connector.has('kept')]);
+        resume = (await factory.stall?.()) ?? (() => undefined);
+      });
+
+      afterEach(() => resume());
+
+      /** Twelve calls at once, more than a connector keeps connections for. */
+      function everyCall(signal: AbortSignal, into = new Uint8Array(value.byteLength)): Promise<unknown>[] {
+        const verbs = [
+          () => connector.get('kept', { signal }),
+          () => connector.get('kept', { signal, into }),
+          () => connector.put('replaced', value, { signal }),
+          () => connector.has('kept', { signal }),
+          () => connector.delete('deleted', { signal }),
+          () => listed(connector, '', { signal }),
+        ];
+        return [...verbs, ...verbs].map((call) => call());
+      }
+
+      /** When it aborts, after 100 ms, and what it aborts. */
+      function deadline(): { readonly signal: AbortSignal; lateMs(): number } {
+        const controller = new AbortController();
+        setMaxListeners(0, controller.signal);
+        let abortedAt = NaN;
+        setTimeout(() => {
+          abortedAt = performance.now();
+          controller.abort(reason);
+        }, 100);
+        return { signal: controller.signal, lateMs: () => performance.now() - abortedAt };
+      }
+
+      it('lets every call settle within 50 ms of its deadline, with the reason of its signal', async () => {
+        const { signal, lateMs } = deadline();
+        const calls = everyCall(signal).map(async (call) => {
+          const outcome = await settled(call);
+          return { outcome, late: lateMs() };
+        });
+        for (const { outcome, late } of await Promise.all(calls)) {
+          expect(outcome).toEqual({ isDone: false, cause: reason });
+          expect(late).toBeLessThan(50);
+        }
+      });
+
+      it('does not hold up close() beyond the deadlines', async () => {
+        const { signal, lateMs } = deadline();
+        const calls = Promise.allSettled(everyCall(signal));
+        await connector.close();
+        expect(lateMs()).toBeLessThan(100);
+        await calls;
+      });
+
+      it('is used again as soon as it answers, and what it answers late reaches nobody', async () => {
+        await Promise.allSettled(everyCall(deadline().signal));
+        resume();
+        for (let i = 0; i < 8; i++) {
+          const other = patternBytes(MIB + i, i + 1);
+          await connector.put('other', other);
+          const [whole, kept, isThere] = await Promise.all([connector.get('other'), connector.get('kept'), connector.has('missing')]);
+          expectSameBytes(whole, other);
+          expectSameBytes(kept, value);
+          expect(isThere).toBe(false);
+        }
+      });
+
+      it('writes nothing into the memory of a call that was rejected', async () => {
+        const into = new Uint8Array(value.byteLength);
+        await Promise.allSettled(everyCall(deadline().signal, into));
+        into.fill(0xa5);
+        resume();
+        for (let i = 0; i < 8; i++) expectSameBytes(await connector.get('kept'), value);
+        expect(into.every((byte) => byte === 0xa5)).toBe(true);
       });
     });
 

@@ -1,77 +1,30 @@
-// The command line as a child process, built by tsup in a folder of its own: dist/ may be in use.
-import { execFile, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, watch, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { build } from 'tsup';
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, watch, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { prefixHashes } from '../../lib/index.js';
+import { cliProcess, filesIn, REAL, writeSmall as writeSmallAt, type CliProcess, type Result } from './cli-process.js';
 import { fileBytes, noise, partsOf } from './safetensors-bytes.js';
 
-const ROOT = join(import.meta.dirname, '../..');
-const BUILT = join(ROOT, '.cache/cli-test');
-const CLI = join(BUILT, 'engine/cli.js');
-const REAL = join(ROOT, 'fixtures/captures/smollm2-gpl3-t0-256.safetensors');
-
-interface Result {
-  readonly status: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
+let cli: CliProcess;
 let folder = '';
-const at = (name: string): string => join(folder, name);
-const store = (name: string): string => `fs://${at(name)}`;
-
-/** Runs the command line; never rejects. */
-function kvreel(...args: string[]): Promise<Result> {
-  return kvreelWith({}, ...args);
-}
-
-function kvreelWith(env: Record<string, string>, ...args: string[]): Promise<Result> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [CLI, ...args], { cwd: folder, env: { ...process.env, ...env } }, (error, stdout, stderr) => {
-      resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
-    });
-  });
-}
-
-async function ok(...args: string[]): Promise<string> {
-  const result = await kvreel(...args);
-  expect(result.status, result.stderr).toBe(0);
-  return result.stdout;
-}
-
-/** The code of the error that a call with --json fails with. */
-async function failure(status: number, ...args: string[]): Promise<{ code: string; message: string }> {
-  const result = await kvreel(...args, '--json');
-  expect(result.status, result.stdout + result.stderr).toBe(status);
-  expect(result.stdout).toBe('');
-  return (JSON.parse(result.stderr) as { error: { code: string; message: string } }).error;
-}
+const at = (name: string): string => cli.at(name);
+const store = (name: string): string => cli.store(name);
+const kvreel = (...args: string[]): Promise<Result> => cli.run(args);
+const kvreelWith = (env: Record<string, string>, ...args: string[]): Promise<Result> => cli.run(args, env);
+const ok = (...args: string[]): Promise<string> => cli.ok(...args);
+const failure = (status: number, ...args: string[]): Promise<{ code: string; message: string }> => cli.failure(status, ...args);
+const writeSmall = (name: string, options: Parameters<typeof writeSmallAt>[1] = {}): string => writeSmallAt(at(name), options);
 
 function expectSameFile(a: string, b: string): void {
   expect(Buffer.compare(readFileSync(a), readFileSync(b))).toBe(0);
 }
 
-/** A small capture: `layers` layers of 2 heads, `tokens` tokens and 8 dims. */
-function writeSmall(name: string, { tokens = 40, layers = 2, start = 0, seed = 1, metadata = {} as Record<string, string>, extra = false } = {}): string {
-  const planes = Array.from({ length: layers }, (_, i) =>
-    ['k', 'v'].map((kind, j) => ({ name: `layers.${i}.${kind}`, dtype: 'BF16', shape: [2, tokens, 8], bytes: noise(2 * tokens * 8 * 2, seed + 2 * i + j) })),
-  ).flat();
-  const ids = Buffer.from(Int32Array.from({ length: tokens }, (_, i) => (i * 31 + seed) % 50000).buffer);
-  const more = extra ? [{ name: 'layers.0.q', dtype: 'BF16', shape: [3, 8], bytes: noise(48) }] : [];
-  const { header, data } = partsOf([...planes, ...more, { name: 'token_ids', dtype: 'I32', shape: [tokens], bytes: ids }], { model: 'tiny', start: String(start), ...metadata });
-  writeFileSync(at(name), fileBytes(header, data));
-  return at(name);
-}
-
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'kvreel-cli-'));
-  await build({ config: false, silent: true, entry: { 'engine/cli': join(ROOT, 'connectors/engine/cli.ts') }, format: ['esm'], target: 'node20', outDir: BUILT, noExternal: ['p-queue'] });
+  cli = await cliProcess('cli-test');
+  folder = cli.folder;
 }, 60_000);
 
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => cli.dispose());
 
 describe('encode and decode', () => {
   it.each(['auto', 'exact', 'raw', 'zstd'])('give back the same file (%s)', async (codec) => {
@@ -307,7 +260,7 @@ describe('outputs', () => {
   });
 
   it('are left whole or not at all by Ctrl-C', async () => {
-    const child = spawn(process.execPath, [CLI, 'put', REAL, '--store', store('stopped'), '--chunk-tokens', '1'], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(process.execPath, [cli.path, 'put', REAL, '--store', store('stopped'), '--chunk-tokens', '1'], { stdio: ['ignore', 'ignore', 'pipe'] });
     let stderr = '';
     child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
@@ -354,7 +307,7 @@ describe('how it is called', () => {
 
   it('every command has help, for people and as JSON', async () => {
     const help = JSON.parse(await ok('--help', '--json')) as { commands: { name: string }[] };
-    expect(help.commands.map(({ name }) => name)).toEqual(['encode', 'decode', 'inspect', 'verify', 'extract', 'put', 'fetch', 'ls', 'bench codec']);
+    expect(help.commands.map(({ name }) => name)).toEqual(['encode', 'decode', 'inspect', 'verify', 'extract', 'put', 'fetch', 'ls', 'stats', 'gc', 'bench codec']);
     const texts = await Promise.all(help.commands.map(({ name }) => ok(...name.split(' '), '--help')));
     texts.forEach((text, i) => expect(text).toMatch(new RegExp(`^kvreel ${help.commands[i]?.name}`)));
     expect(await ok('--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
@@ -369,9 +322,3 @@ describe('how it is called', () => {
     }
   });
 });
-
-function filesIn(place: string): string[] {
-  return readdirSync(place, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name));
-}

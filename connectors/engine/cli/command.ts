@@ -1,4 +1,5 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util';
+import { DURATION_FORM, durationMs, SIZE_FORM, sizeBytes } from './quantity.js';
 import type { Screen } from './screen.js';
 
 /** A mistake in how the command line was called: exit code 2. */
@@ -28,6 +29,8 @@ export interface Command {
   readonly operands: readonly string[];
   /** The last operand may be repeated. */
   readonly isVariadic?: boolean;
+  /** The operand may be left out. */
+  readonly isOptional?: boolean;
   readonly summary: string;
   readonly options: Readonly<Record<string, OptionSpec>>;
   /** Rejects with a KvError, a UsageError, a Miss, or the signal's reason. */
@@ -47,6 +50,12 @@ export interface Call {
   integer(option: string, least: number): number | undefined;
   /** Throws a UsageError for what is none of `choices`. */
   choice(option: string, choices: readonly string[]): string | undefined;
+  /** In milliseconds. Throws a UsageError for what is no duration. */
+  duration(option: string): number | undefined;
+  /** In bytes. Throws a UsageError for what is no size. */
+  size(option: string): number | undefined;
+  /** A variable of the environment that is no option: what would stand there for everybody to see on a command line, or is another program's. */
+  variable(name: string): string | undefined;
 }
 
 /** What every command takes beside its own options. */
@@ -84,11 +93,20 @@ export function makeCall(
     const isInEnvironment = command.options[option]?.isInEnvironment ?? false;
     return isInEnvironment ? world.env[`KV_${option.replaceAll('-', '_').toUpperCase()}`] : undefined;
   };
+  function quantity(option: string, form: string, parse: (text: string) => number | undefined): number | undefined {
+    const value = text(option);
+    const parsed = value === undefined ? undefined : parse(value);
+    if (value !== undefined && parsed === undefined) throw new UsageError(`expected --${option} to be written like ${form}, got ${JSON.stringify(value)}`);
+    return parsed;
+  }
   return {
     operands,
     screen: world.screen,
     signal: world.signal,
     text,
+    duration: (option) => quantity(option, DURATION_FORM, durationMs),
+    size: (option) => quantity(option, SIZE_FORM, sizeBytes),
+    variable: (name) => world.env[name] || undefined,
     isSet: (option) => values[option] === true,
     requiredText(option) {
       const value = text(option);
@@ -122,11 +140,13 @@ export function helpOf(command: Command): string {
 
 /** One line: a command with its operands. */
 export function synopsisOf(command: Command): string {
-  return [command.name, ...command.operands].join(' ') + (command.isVariadic ? '...' : '');
+  const operands = command.operands.map((operand) => (command.isOptional ? `[${operand}]` : operand));
+  return [command.name, ...operands].join(' ') + (command.isVariadic ? '...' : '');
 }
 
 function checkOperands(command: Command, operands: readonly string[]): void {
   const { length } = command.operands;
-  const fits = command.isVariadic ? operands.length >= length : operands.length === length;
+  const isLeftOut = command.isOptional === true && operands.length === 0;
+  const fits = isLeftOut || (command.isVariadic ? operands.length >= length : operands.length === length);
   if (!fits) throw new UsageError(`expected ${command.operands.join(' ') || 'no operand'}${command.isVariadic ? '...' : ''}, got ${operands.length} operands`);
 }

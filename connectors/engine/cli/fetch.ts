@@ -2,7 +2,8 @@ import { KvError } from '../../../lib/errors.js';
 import { tensorBytes } from '../../../lib/codec/layout.js';
 import type { StorageConnector } from '../../../lib/store/connector.js';
 import { listStored } from '../../../lib/store/listing.js';
-import { unpackManifest, type RunManifest } from '../../../lib/store/manifest.js';
+import { readRun } from '../../../lib/store/maintenance/stored-value.js';
+import type { RunManifest } from '../../../lib/store/manifest.js';
 import { layoutOf } from '../../../lib/store/namespace.js';
 import { KvStore, type FetchedTensor } from '../../../lib/store/store.js';
 import { copyTokens } from '../../../lib/store/token-rows.js';
@@ -10,7 +11,7 @@ import { writeCapture, type StoredCapture } from '../capture/capture.js';
 import { Miss, UsageError, type Call, type Command } from './command.js';
 import { withStore } from './open-store.js';
 import { checkOutput, writeOutputFile } from './output-file.js';
-import { OUTPUT_OPTIONS, outputOf, STORE_OPTION, THREADS_OPTION, threadsOf } from './shared-options.js';
+import { OUTPUT_OPTIONS, outputOf, STORE_OPTIONS, THREADS_OPTION, threadsOf } from './shared-options.js';
 import { bytesText, list } from './table.js';
 import { fileOf } from './write-capture.js';
 
@@ -19,7 +20,7 @@ export const fetchCommand: Command = {
   operands: ['PREFIX_HASH'],
   summary: 'Fetches the run that ends with this prefix hash and restores its capture, a .safetensors file. A miss exits with 3.',
   options: {
-    ...STORE_OPTION,
+    ...STORE_OPTIONS,
     ...OUTPUT_OPTIONS,
     namespace: { value: 'DIGEST', help: 'which run, where several have this prefix hash; `ls` tells' },
     ...THREADS_OPTION,
@@ -28,13 +29,12 @@ export const fetchCommand: Command = {
     const [hash = ''] = call.operands;
     if (!/^-?[0-9a-f]{1,128}$/.test(hash)) throw new UsageError(`expected PREFIX_HASH to be lower-case hex as \`put\` and \`ls\` print it, got ${JSON.stringify(hash)}`);
     const output = outputOf(call);
-    const url = call.requiredText('store');
     const threads = threadsOf(call);
     await checkOutput(output);
-    await withStore(url, async (connector) => {
-      const run = await findRun(connector, hash, call);
-      const capture = await fetchRun(connector, run, { threads, call });
-      await writeOutputFile(fileOf(writeCapture(capture)), output);
+    await withStore(call, async (connector, limited) => {
+      const run = await findRun(connector, hash, limited);
+      const capture = await fetchRun(connector, run, { threads, call: limited });
+      await writeOutputFile(fileOf(writeCapture(capture)), { ...output, signal: limited.signal });
       const storedBytes = run.chunks.reduce((sum, chunk) => sum + chunk.objectBytes, 0);
       const rawBytes = capture.tensor.data.length;
       call.screen.result(
@@ -68,7 +68,7 @@ async function findRun(connector: StorageConnector, hash: string, call: Call): P
   }
   const [key, ...others] = keys;
   if (key === undefined) throw new Miss(`no run that ends with ${hash} is stored there`);
-  const runs = await Promise.all([key, ...others].map((found) => readRun(connector, found, call)));
+  const runs = await Promise.all([key, ...others].map((found) => readRun(connector, found, { signal: call.signal })));
   if (others.length > 0) {
     const known = runs.map((run) => `${run?.namespace} (${run?.description.model}, ${run?.description.geometry.dtype}, ${run?.description.quality})`);
     throw new KvError('KV_INVALID_INPUT', `several runs end with ${hash}: choose one with --namespace: ${known.join('; ')}`);
@@ -76,11 +76,6 @@ async function findRun(connector: StorageConnector, hash: string, call: Call): P
   const [run] = runs;
   if (run === undefined) throw new Miss(`the run that ends with ${hash} was deleted just now`);
   return run;
-}
-
-async function readRun(connector: StorageConnector, key: string, { signal }: Call): Promise<RunManifest | undefined> {
-  const bytes = await connector.get(key, { signal });
-  return bytes && unpackManifest(bytes, key);
 }
 
 async function fetchRun(connector: StorageConnector, run: RunManifest, { threads, call }: { threads: number; call: Call }): Promise<StoredCapture> {

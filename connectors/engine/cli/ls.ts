@@ -1,27 +1,26 @@
 import type { StorageConnector } from '../../../lib/store/connector.js';
 import { listStored, type StoredEntry } from '../../../lib/store/listing.js';
-import { unpackManifest, type RunManifest } from '../../../lib/store/manifest.js';
+import { inParallel } from '../../../lib/store/maintenance/in-parallel.js';
+import { distrustOf, readRun } from '../../../lib/store/maintenance/stored-value.js';
+import type { RunManifest } from '../../../lib/store/manifest.js';
 import type { Call, Command } from './command.js';
-import { codeOf } from './error-code.js';
 import { withStore } from './open-store.js';
-import { STORE_OPTION } from './shared-options.js';
-import { bytesText, table } from './table.js';
+import { STORE_OPTIONS } from './shared-options.js';
+import { bytesText, row } from './table.js';
 
-const UNREADABLE: ReadonlySet<string | undefined> = new Set(['KV_CORRUPT_OBJECT', 'KV_UNSUPPORTED', 'KV_UNSUPPORTED_VERSION']);
+/** Manifests that are read at once. */
+const CONCURRENCY = 16;
 
 export const lsCommand: Command = {
   name: 'ls',
   operands: [],
-  summary: 'Lists the runs and chunks of a store with their sizes.',
-  options: STORE_OPTION,
+  summary: 'Lists the runs and chunks of a store with their sizes, as the storage lists them.',
+  options: STORE_OPTIONS,
   async run(call) {
-    await withStore(call.requiredText('store'), async (connector) => {
-      const runs = await Promise.all((await entries(connector, 'runs', call)).map(async (entry) => ({ entry, run: await readRun(connector, entry, call) })));
-      const chunks = await entries(connector, 'chunks', call);
-      const total = chunks.reduce((sum, { bytes }) => sum + bytes, 0);
-      call.screen.result(
-        { runs: runs.map(({ entry, run }) => runJson(entry, run)), chunks: chunks.map(({ hash, namespace, bytes }) => ({ prefix_hash: hash, namespace, stored_bytes: bytes })), stored_bytes: total },
-        [runTable(runs), '', chunkTable(chunks), '', `${runs.length} runs, ${chunks.length} chunks, ${bytesText(total)}`].join('\n'),
+    await withStore(call, async (connector, limited) => {
+      await call.screen.stream(
+        () => jsonPieces(connector, limited),
+        () => textPieces(connector, limited),
       );
     });
   },
@@ -33,23 +32,61 @@ interface ListedRun {
   readonly run: RunManifest | undefined;
 }
 
-async function entries(connector: StorageConnector, kind: 'chunks' | 'runs', { signal }: Call): Promise<StoredEntry[]> {
-  const found: StoredEntry[] = [];
-  for await (const entry of listStored(connector, kind, { signal })) found.push(entry);
-  return found.sort((a, b) => (a.key < b.key ? -1 : 1));
+function runsOf(connector: StorageConnector, call: Call): AsyncGenerator<ListedRun> {
+  return inParallel(listStored(connector, 'runs', { signal: call.signal }), CONCURRENCY, async (entry) => ({ entry, run: await unlessUnreadable(connector, entry.key, call) }));
 }
 
-async function readRun(connector: StorageConnector, { key }: StoredEntry, call: Call): Promise<RunManifest | undefined> {
-  const { signal } = call;
+async function unlessUnreadable(connector: StorageConnector, key: string, { signal, screen }: Call): Promise<RunManifest | undefined> {
   try {
-    const bytes = await connector.get(key, { signal });
-    return bytes && unpackManifest(bytes, key);
+    return await readRun(connector, key, { signal });
   } catch (error) {
-    if (!(error instanceof Error) || !UNREADABLE.has(codeOf(error))) throw error;
-    call.screen.warn(`warning: ${key}: ${error.message}`);
+    if (!(error instanceof Error) || distrustOf(error) === undefined) throw error;
+    screen.warn(`warning: ${key}: ${error.message}`);
     return undefined;
   }
 }
+
+async function* jsonPieces(connector: StorageConnector, call: Call): AsyncGenerator<string> {
+  let total = 0;
+  yield '{\n"runs": [';
+  yield* jsonList(runsOf(connector, call), ({ entry, run }) => runJson(entry, run));
+  yield '],\n"chunks": [';
+  yield* jsonList(listStored(connector, 'chunks', { signal: call.signal }), ({ hash, namespace, bytes }) => {
+    total += bytes;
+    return { prefix_hash: hash, namespace, stored_bytes: bytes };
+  });
+  yield `],\n"stored_bytes": ${total}\n}`;
+}
+
+async function* jsonList<T>(values: AsyncIterable<T>, toJson: (value: T) => unknown): AsyncGenerator<string> {
+  let before = '\n';
+  for await (const value of values) {
+    yield before + JSON.stringify(toJson(value));
+    before = ',\n';
+  }
+}
+
+async function* textPieces(connector: StorageConnector, call: Call): AsyncGenerator<string> {
+  let runs = 0;
+  let chunks = 0;
+  let total = 0;
+  yield `${row(['RUN', 'NAMESPACE', 'MODEL', 'RUNG', 'TOKENS', 'CHUNKS', 'SIZE'], RUN_WIDTHS)}\n`;
+  for await (const { entry, run } of runsOf(connector, call)) {
+    runs++;
+    yield `${row(runRow(entry, run), RUN_WIDTHS)}\n`;
+  }
+  yield `\n${row(['CHUNK', 'NAMESPACE', 'SIZE'], CHUNK_WIDTHS)}\n`;
+  for await (const { hash, namespace, bytes } of listStored(connector, 'chunks', { signal: call.signal })) {
+    chunks++;
+    total += bytes;
+    yield `${row([hash, namespace, bytesText(bytes)], CHUNK_WIDTHS)}\n`;
+  }
+  yield `\n${runs} runs, ${chunks} chunks, ${bytesText(total)}`;
+}
+
+// A stream cannot know its widest cell: these fit SHA-256 hashes and most models' names.
+const RUN_WIDTHS = [64, 32, 24, 5, -8, -6, -9];
+const CHUNK_WIDTHS = [64, 32, -9];
 
 function runJson({ hash, namespace, bytes }: StoredEntry, run: RunManifest | undefined): Record<string, unknown> {
   const head = { prefix_hash: hash, namespace, manifest_bytes: bytes };
@@ -75,18 +112,8 @@ function totals({ chunks }: RunManifest): { tokens: number; chunks: number; stor
   };
 }
 
-function runTable(runs: readonly ListedRun[]): string {
-  const rows = runs.map(({ entry, run }) => {
-    if (run === undefined) return [entry.hash, entry.namespace, 'not readable', '', '', '', ''];
-    const { tokens, chunks, stored_bytes: stored } = totals(run);
-    return [entry.hash, entry.namespace, run.description.model, run.description.quality ?? '', tokens, chunks, bytesText(stored)];
-  });
-  return table(['RUN', 'NAMESPACE', 'MODEL', 'RUNG', 'TOKENS', 'CHUNKS', 'SIZE'], rows);
-}
-
-function chunkTable(chunks: readonly StoredEntry[]): string {
-  return table(
-    ['CHUNK', 'NAMESPACE', 'SIZE'],
-    chunks.map(({ hash, namespace, bytes }) => [hash, namespace, bytesText(bytes)]),
-  );
+function runRow({ hash, namespace }: StoredEntry, run: RunManifest | undefined): (string | number)[] {
+  if (run === undefined) return [hash, namespace, 'not readable', '', '', '', ''];
+  const { tokens, chunks, stored_bytes: stored } = totals(run);
+  return [hash, namespace, run.description.model, run.description.quality ?? '', tokens, chunks, bytesText(stored)];
 }

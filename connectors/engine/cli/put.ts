@@ -12,7 +12,7 @@ import { readSafetensors } from './input-file.js';
 import { bitsPerValue } from './object-summary.js';
 import { withStore } from './open-store.js';
 import { sectionTokens, warnIfNotUnderstood } from './read-capture.js';
-import { encodingOf, ENCODE_OPTIONS, STORE_OPTION, THREADS_OPTION } from './shared-options.js';
+import { encodingOf, ENCODE_OPTIONS, STORE_OPTIONS, THREADS_OPTION } from './shared-options.js';
 import { bytesText, list } from './table.js';
 
 const DEFAULT_CHUNK_TOKENS = 256;
@@ -23,19 +23,19 @@ export const putCommand: Command = {
   operands: ['IN.safetensors'],
   summary: 'Stores a capture in chunks under the prefix hashes of its tokens.',
   options: {
-    ...STORE_OPTION,
+    ...STORE_OPTIONS,
     ...ENCODE_OPTIONS,
     'chunk-tokens': { value: 'N', help: `tokens of one chunk (default ${DEFAULT_CHUNK_TOKENS})`, isInEnvironment: true },
     ...THREADS_OPTION,
   },
   async run(call) {
     const [input = ''] = call.operands;
-    const url = call.requiredText('store');
     const { quality, coder, groupTokens, threads } = encodingOf(call);
     const chunkTokens = Math.min(call.integer('chunk-tokens', 1) ?? DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS);
-    const { signal, screen } = call;
-    await withStore(url, async (connector) => {
-      const file = await readSafetensors(input, call);
+    const { screen } = call;
+    await withStore(call, async (connector, limited) => {
+      const { signal } = limited;
+      const file = await readSafetensors(input, limited);
       const capture = readCapture(file);
       const model = modelOf(file);
       const chunks = captureChunks(tokenIdsOf(file), capture.tensor.start ?? 0, chunkTokens);

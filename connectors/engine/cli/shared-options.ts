@@ -25,8 +25,11 @@ export const THREADS_OPTION = {
 } as const satisfies Record<string, OptionSpec>;
 
 /** Of commands that use a store. */
-export const STORE_OPTION = {
-  store: { value: 'URL', help: 'the store, such as fs:///var/cache/kv', isInEnvironment: true },
+export const STORE_OPTIONS = {
+  store: { value: 'URL', help: 'the store: fs:///path, redis://host, rediss://host, redis+unix:///socket, s3://bucket/prefix?endpoint=URL', isInEnvironment: true },
+  deadline: { value: 'MS', help: 'give up after this many milliseconds, with exit code 4 (default: only the limits of single calls)', isInEnvironment: true },
+  tenant: { value: 'NAME', help: "only this tenant's part of the store", isInEnvironment: true },
+  'encryption-keys': { value: 'FILE', help: 'the store is encrypted with these keys: lines id=key, the first key seals', isInEnvironment: true },
 } as const satisfies Record<string, OptionSpec>;
 
 /** Where and how the command writes its file. */

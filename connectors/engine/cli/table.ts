@@ -7,6 +7,15 @@ export function table(heading: readonly string[], rows: readonly (readonly (stri
   return lines.map((line) => line.trimEnd()).join('\n');
 }
 
+/** One row where the others are not known yet. A width below 0 puts its cell to the right; a longer cell takes what it needs. */
+export function row(cells: readonly (string | number)[], widths: readonly number[]): string {
+  const padded = cells.map((cell, i) => {
+    const width = widths[i] ?? 0;
+    return width < 0 ? String(cell).padStart(-width) : String(cell).padEnd(width);
+  });
+  return padded.join('  ').trimEnd();
+}
+
 /** Named values, one a line. */
 export function list(entries: readonly (readonly [name: string, value: string | number])[]): string {
   const width = Math.max(...entries.map(([name]) => name.length));

@@ -1,8 +1,8 @@
-// An entry file is the value, then a trailer of fixed size:
+// An entry file is the value, then, if that has a time to live, its lifetime (32 bytes), then a trailer of fixed size:
 //
 //   key, padded with zeros   512 bytes
 //   value length               8 bytes, little-endian
-//   magic "kvreel.1"           8 bytes
+//   magic                      8 bytes: "kvreel.1", or "kvreel.2" if there is a lifetime
 //
 // The value starts at byte 0, so a range of it is the same range of the file and needs one read. The trailer is written last
 // and says the key: a file that was cut short, zero-filled at its end, or put in another key's place is noticed.
@@ -13,8 +13,10 @@ import { join } from 'node:path';
 import { KvError } from '../../../lib/errors.js';
 import { MAX_KEY_BYTES, type ReadPlace } from '../arguments.js';
 import { hasSystemCode } from './errors.js';
+import { isOver, LIFETIME_BYTES, packLifetime, unpackLifetime, type Lifetime } from './lifetime.js';
 
 const MAGIC = Buffer.from('kvreel.1', 'latin1');
+const MAGIC_WITH_LIFETIME = Buffer.from('kvreel.2', 'latin1');
 const LENGTH_AT = MAX_KEY_BYTES;
 const MAGIC_AT = LENGTH_AT + 8;
 const TRAILER_BYTES = MAGIC_AT + MAGIC.byteLength;
@@ -29,15 +31,21 @@ const CREATE_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL |
 /** The file for `key` under `root`. Only hex digits of the key's SHA-256 reach the path, never the key. */
 export function entryPath(root: string, key: string): string {
   const digest = createHash('sha256').update(key).digest('hex');
-  return join(root, digest.slice(0, 2), digest.slice(2, 4), digest);
+  return join(root, digest.slice(0, 2), digest);
 }
 
 /** An entry file open for reading; whoever opened it closes `handle`. */
 export interface OpenEntry {
   readonly handle: FileHandle;
   readonly path: string;
+  /** Tells this file from one that has taken its place. */
+  readonly inode: number;
+  /** When it was written, in milliseconds since 1970. */
+  readonly storedAtMs: number;
   readonly key: string;
   readonly valueBytes: number;
+  /** Whether its time to live has passed. */
+  readonly isOver: boolean;
 }
 
 /** Opens an entry and reads its trailer; undefined if there is no file. Rejects with KV_CORRUPT_OBJECT if it is no entry. */
@@ -47,11 +55,10 @@ export async function openEntry(path: string, signal?: AbortSignal): Promise<Ope
   try {
     const stats = await handle.stat();
     if (!stats.isFile()) throw corrupt(path, 'is no regular file');
-    const valueBytes = stats.size - TRAILER_BYTES;
-    if (valueBytes < 0) throw corrupt(path, 'is too short to be an entry');
-    const trailer = Buffer.alloc(TRAILER_BYTES);
-    await readFully({ handle, path }, { offset: valueBytes, target: trailer }, signal);
-    return { handle, path, key: readKey(trailer, valueBytes, path), valueBytes };
+    if (stats.size < TRAILER_BYTES) throw corrupt(path, 'is too short to be an entry');
+    const tail = Buffer.alloc(Math.min(stats.size, LIFETIME_BYTES + TRAILER_BYTES));
+    await readFully({ handle, path }, { offset: stats.size - tail.byteLength, target: tail }, signal);
+    return { handle, path, inode: stats.ino, storedAtMs: stats.mtimeMs, ...readTail(tail, stats.size, path) };
   } catch (cause) {
     await handle.close();
     throw cause;
@@ -73,17 +80,23 @@ export async function readFully(
   }
 }
 
+/** What to write into an entry file. */
+export interface NewEntry {
+  readonly key: string;
+  readonly value: Uint8Array;
+  readonly lifetime: Lifetime | undefined;
+}
+
 /** Writes a new entry file; rejects with the system's EEXIST if there is one. `durable` waits until the disk has it. */
 export async function writeEntry(
   path: string,
-  key: string,
-  value: Uint8Array,
+  { key, value, lifetime }: NewEntry,
   options: { readonly durable: boolean; readonly signal: AbortSignal | undefined },
 ): Promise<void> {
   const handle = await open(path, CREATE_FLAGS, 0o600);
   try {
     await writeFully(handle, { offset: 0, bytes: value }, options.signal);
-    await writeFully(handle, { offset: value.byteLength, bytes: makeTrailer(key, value.byteLength) }, options.signal);
+    await writeFully(handle, { offset: value.byteLength, bytes: makeTail(key, value.byteLength, lifetime) }, options.signal);
     options.signal?.throwIfAborted();
     if (options.durable) await handle.datasync();
   } finally {
@@ -120,17 +133,22 @@ async function writeFully(
   }
 }
 
-function makeTrailer(key: string, valueBytes: number): Buffer {
+function makeTail(key: string, valueBytes: number, lifetime: Lifetime | undefined): Buffer {
   const trailer = Buffer.alloc(TRAILER_BYTES);
   trailer.write(key, 'latin1');
   trailer.writeBigUInt64LE(BigInt(valueBytes), LENGTH_AT);
-  MAGIC.copy(trailer, MAGIC_AT);
-  return trailer;
+  (lifetime ? MAGIC_WITH_LIFETIME : MAGIC).copy(trailer, MAGIC_AT);
+  return lifetime ? Buffer.concat([packLifetime(lifetime), trailer]) : trailer;
 }
 
-function readKey(trailer: Buffer, valueBytes: number, path: string): string {
-  const isWhole = MAGIC.equals(trailer.subarray(MAGIC_AT)) && trailer.readBigUInt64LE(LENGTH_AT) === BigInt(valueBytes);
-  if (!isWhole) throw corrupt(path, 'is cut short or overwritten');
+/** Reads the last bytes of a file of `fileBytes` bytes. */
+function readTail(tail: Buffer, fileBytes: number, path: string): Pick<OpenEntry, 'key' | 'valueBytes' | 'isOver'> {
+  const trailer = tail.subarray(-TRAILER_BYTES);
+  const hasLifetime = MAGIC_WITH_LIFETIME.equals(trailer.subarray(MAGIC_AT));
+  const valueBytes = fileBytes - TRAILER_BYTES - (hasLifetime ? LIFETIME_BYTES : 0);
+  const isWhole = hasLifetime || MAGIC.equals(trailer.subarray(MAGIC_AT));
+  if (!isWhole || trailer.readBigUInt64LE(LENGTH_AT) !== BigInt(valueBytes)) throw corrupt(path, 'is cut short or overwritten');
   const end = trailer.indexOf(0);
-  return trailer.toString('latin1', 0, Math.min(end === -1 ? MAX_KEY_BYTES : end, MAX_KEY_BYTES));
+  const key = trailer.toString('latin1', 0, Math.min(end === -1 ? MAX_KEY_BYTES : end, MAX_KEY_BYTES));
+  return { key, valueBytes, isOver: hasLifetime && isOver(unpackLifetime(tail)) };
 }

@@ -6,6 +6,16 @@ export function hasSystemCode(cause: unknown, ...codes: readonly string[]): bool
   return isSystemError(cause) && codes.includes(cause.code);
 }
 
+/** The outcome of `work`, or undefined if what it asked for is not there. */
+export async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (cause) {
+    if (hasSystemCode(cause, 'ENOENT')) return undefined;
+    throw cause;
+  }
+}
+
 /** A system error as the KvError that tells what to do; everything else (aborts, mistakes, KvErrors) as it is. */
 export function toConnectorError(cause: unknown, attempt: string): unknown {
   if (!isSystemError(cause)) return cause;

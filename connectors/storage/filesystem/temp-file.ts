@@ -3,7 +3,8 @@ import { createHash, randomUUID } from 'node:crypto';
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { hasSystemCode } from './errors.js';
+import type { SweepResult } from '../../../lib/store/connector.js';
+import { hasSystemCode, unlessMissing } from './errors.js';
 
 const NAME = /^(?<host>[0-9a-f]{16})-(?<pid>\d+)-[0-9a-f-]{36}\.tmp$/;
 const ONE_DAY_MS = 24 * 60 * 60 * 1000;
@@ -16,30 +17,26 @@ export function tempPath(directory: string): string {
 }
 
 /** Removes the temp files that dead processes left in `directory`; files it did not name stay. */
-export async function sweepTempFiles(directory: string): Promise<void> {
+export async function sweepTempFiles(directory: string): Promise<SweepResult> {
+  const swept = { removed: 0, bytes: 0 };
   for (const name of await readdir(directory)) {
     const path = join(directory, name);
-    if (await isStale(path, name)) await rm(path, { force: true });
+    const stats = await unlessMissing(lstat(path)); // missing: published or removed meanwhile
+    if (stats === undefined || !isStale(name, Date.now() - stats.mtimeMs)) continue;
+    await rm(path, { force: true });
+    swept.removed++;
+    swept.bytes += stats.size;
   }
+  return swept;
 }
 
-async function isStale(path: string, name: string): Promise<boolean> {
+function isStale(name: string, ageMs: number): boolean {
   const { host, pid } = NAME.exec(name)?.groups ?? {};
   if (host === undefined || pid === undefined) return false;
   if (host === HOST && Number(pid) !== process.pid) return !isAlive(Number(pid));
-  const age = await ageMs(path);
   // Ours is either a put that runs now or left by an earlier process with our pid: containers start as pid 1 each time.
   // Another host's processes cannot be asked, but no put goes a day without a write.
-  return age > (host === HOST ? process.uptime() * 1000 : ONE_DAY_MS);
-}
-
-async function ageMs(path: string): Promise<number> {
-  try {
-    return Date.now() - (await lstat(path)).mtimeMs;
-  } catch (cause) {
-    if (hasSystemCode(cause, 'ENOENT')) return 0; // published or removed meanwhile
-    throw cause;
-  }
+  return ageMs > (host === HOST ? process.uptime() * 1000 : ONE_DAY_MS);
 }
 
 function isAlive(pid: number): boolean {

@@ -124,8 +124,11 @@ class Check {
   async #repair(key: string, check: Judge): Promise<StoreFinding['action'] | undefined> {
     // Looked at again: it may have been put anew meanwhile, or only the reading of it failed.
     if ((await this.#flaw(this.#connector, key, check)) === undefined) return undefined;
+    // A storage of several copies may have a sound one itself; if not, it has deleted them.
+    const own = await this.#connector.repair?.(key, (bytes) => isSound(bytes, key, check), this.#call);
+    if (own !== undefined && own.sound + own.replaced > 0) return 'replaced';
     const copy = await this.#soundCopy(key, check);
-    if (copy === undefined) return (await this.#connector.delete(key, this.#call)) ? 'deleted' : undefined;
+    if (copy === undefined) return (await this.#connector.delete(key, this.#call)) || (own?.deleted ?? 0) > 0 ? 'deleted' : undefined;
     await this.#connector.put(key, copy, this.#call);
     return 'replaced';
   }
@@ -187,5 +190,17 @@ class Check {
 
   async *#listed(kind: 'chunks' | 'runs'): AsyncGenerator<ListedValue> {
     for await (const value of this.#connector.list(`${kind}/`, this.#call)) if (parseKey(value.key) !== undefined) yield value;
+  }
+}
+
+/** Whether a copy is what belongs at the key. One that this version cannot read may be sound for another. */
+function isSound(bytes: Uint8Array, key: string, check: Judge): boolean {
+  try {
+    check(bytes, key);
+    return true;
+  } catch (error) {
+    const distrust = distrustOf(error);
+    if (distrust === undefined) throw error;
+    return distrust === 'unknown';
   }
 }

@@ -1,0 +1,55 @@
+import { S3Failure, notS3 } from './failure.js';
+
+/** Takes the body of one answer. */
+export interface Sink {
+  /** False: it wants no more. Throws for a byte too many. */
+  write(chunk: Uint8Array): boolean;
+  /** What was taken. Throws if something is missing. */
+  end(): Uint8Array;
+}
+
+/** Fills `target` with a body that must have exactly its size. */
+export function fill(target: Uint8Array): Sink {
+  let filled = 0;
+  return {
+    write(chunk) {
+      if (filled + chunk.byteLength > target.byteLength) throw notS3('is longer than it says');
+      target.set(chunk, filled);
+      filled += chunk.byteLength;
+      return true;
+    },
+    end() {
+      if (filled === target.byteLength) return target;
+      throw new S3Failure('KV_CONNECTOR_UNAVAILABLE', `the answer ended after ${filled} of ${target.byteLength} bytes; try again`, { isTransient: true });
+    },
+  };
+}
+
+/** Keeps up to `limit` bytes; throws for more. */
+export function collect(limit: number): Sink {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  return {
+    write(chunk) {
+      bytes += chunk.byteLength;
+      if (bytes > limit) throw notS3(`has more than ${limit} bytes`);
+      chunks.push(Uint8Array.from(chunk));
+      return true;
+    },
+    end: () => Buffer.concat(chunks),
+  };
+}
+
+/** Keeps the first `limit` bytes of a text that only explains a failure. */
+export function collectStart(limit: number): Sink {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  return {
+    write(chunk) {
+      chunks.push(Uint8Array.from(chunk.subarray(0, limit - bytes)));
+      bytes = Math.min(limit, bytes + chunk.byteLength);
+      return bytes < limit;
+    },
+    end: () => Buffer.concat(chunks),
+  };
+}

@@ -1,0 +1,108 @@
+// Wrong bytes delivered: none, over more than 100,000 gets under random faults.
+//
+//   KV_CHAOS_SEED=N   replays the calls and faults of one run     KV_CHAOS_SCALE=N   N times as many gets
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { filesystem } from '../../connectors/storage/filesystem.js';
+import { redis } from '../../connectors/storage/redis.js';
+import { s3 } from '../../connectors/storage/s3.js';
+import type { StorageConnector } from '../../lib/store/connector.js';
+import { provideServers, PROVIDE_TIMEOUT_MS } from '../servers/provide.js';
+import { startRedis, type RedisServer } from '../servers/redis.js';
+import { BUCKET, OWNER, startSeaweed, type SeaweedServer } from '../servers/seaweedfs.js';
+import { fileDisturber, networkDisturber, type Disturber } from './chaos-disturbers.js';
+import { bytesSubject, objectsSubject } from './chaos-subjects.js';
+import { runChaos, type ChaosReport } from './chaos.js';
+import { startProxy, type Proxy } from './proxy.js';
+
+const SEED = Number(process.env.KV_CHAOS_SEED ?? Math.floor(1e9 * Math.random()));
+const SCALE = Number(process.env.KV_CHAOS_SCALE ?? 1);
+const LIMIT_MS = 120_000 * Math.max(1, SCALE);
+
+const base = mkdtempSync(join(tmpdir(), 'kvreel-chaos-'));
+let redisServer: RedisServer;
+let seaweed: SeaweedServer;
+const reports: (ChaosReport & { readonly name: string })[] = [];
+
+beforeAll(async () => {
+  const { redis7, redis6, seaweedfs } = await provideServers();
+  [redisServer, seaweed] = await Promise.all([startRedis(redis7 ?? redis6), startSeaweed(seaweedfs)]);
+}, PROVIDE_TIMEOUT_MS);
+
+afterAll(async () => {
+  await Promise.all([redisServer.stop(), seaweed.stop()]);
+  rmSync(base, { recursive: true, force: true });
+  console.table(
+    reports.map(({ name, gets, hits, misses, puts, rejections, failures, lateMs, ended, seconds }) => ({
+      name, gets, hits, misses, rejected: Object.values(rejections).reduce((sum, n) => sum + n, 0), puts, 'at deadline': ended,
+      'late p99.9': lateMs.p999.toFixed(0), 'late max': lateMs.max.toFixed(0), failures: failures.length, seconds: seconds.toFixed(1),
+    })),
+  );
+}, 60_000);
+
+/** A store under chaos. */
+interface Scene {
+  readonly connector: StorageConnector;
+  readonly disturber: Disturber;
+  readonly proxy?: Proxy;
+}
+
+const SCENES: Readonly<Record<string, (withFlips: boolean) => Promise<Scene>>> = {
+  async filesystem(withFlips) {
+    const path = mkdtempSync(join(base, 'store-'));
+    return { connector: filesystem({ path }), disturber: fileDisturber(path, withFlips) };
+  },
+  async redis(withFlips) {
+    const proxy = await startProxy({ port: redisServer.port }, { seed: SEED });
+    const events = {
+      'lose all values': () => redisServer.command('FLUSHALL'),
+      'close connections': () => redisServer.command('CLIENT', 'KILL', 'TYPE', 'normal'),
+      restart: () => redisServer.restart(),
+    };
+    const connector = redis({ port: proxy.port, prefix: withFlips ? 'objects/' : 'bytes/' });
+    return { connector, proxy, disturber: networkDisturber(proxy, { pause: redisServer.pause, resume: redisServer.resume, events }, withFlips) };
+  },
+  async s3(withFlips) {
+    const proxy = await startProxy({ port: seaweed.port }, { seed: SEED });
+    const connector = s3({ endpoint: `http://127.0.0.1:${proxy.port}`, bucket: BUCKET, prefix: withFlips ? 'objects' : 'bytes', credentials: OWNER });
+    return { connector, proxy, disturber: networkDisturber(proxy, seaweed, withFlips) };
+  },
+};
+
+/** What holds a file, a socket or a timer open in this process. */
+function held(): { readonly descriptors: number; readonly resources: readonly string[] } {
+  const resources = process.getActiveResourcesInfo().filter((name) => /TCP|Pipe|FSReq|FileHandle/.test(name));
+  return { descriptors: readdirSync('/proc/self/fd').length, resources: resources.sort() };
+}
+
+describe(`chaos, seed ${SEED}`, () => {
+  it.each([
+    ['filesystem', 'bytes', 30_000],
+    ['filesystem', 'objects', 25_000],
+    ['redis', 'bytes', 25_000],
+    ['redis', 'objects', 15_000],
+    ['s3', 'bytes', 7000],
+    ['s3', 'objects', 3000],
+  ] as const)('%s, %s: right bytes or a miss, in time, and nothing left open', { timeout: LIMIT_MS }, async (name, level, gets) => {
+    const withFlips = level === 'objects';
+    const before = held();
+    const { connector, disturber, proxy } = (await SCENES[name]?.(withFlips)) ?? {};
+    if (connector === undefined || disturber === undefined) throw new Error(`no scene ${name}`);
+    const subject = withFlips ? objectsSubject(connector) : bytesSubject(connector);
+    const report = await runChaos(subject, disturber, { seed: SEED, gets: gets * SCALE });
+    await proxy?.close();
+    reports.push({ name: `${name} ${level}`, ...report });
+    console.log(JSON.stringify(report));
+
+    expect(report.failures).toEqual([]);
+    expect(report.gets).toBeGreaterThanOrEqual(gets * SCALE);
+    expect(report.hits).toBeGreaterThan(report.gets / 10);
+    expect(report.lateMs.p999).toBeLessThan(50);
+    expect(report.notRecovered).toBe(0);
+    expect(report.closeMs).toBeLessThan(1000);
+    for (let turns = 0; turns < 20 && held().descriptors > before.descriptors; turns++) await new Promise(setImmediate);
+    expect(held()).toEqual(before);
+  });
+});

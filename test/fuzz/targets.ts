@@ -1,0 +1,11 @@
+import type { FuzzTarget } from './target.js';
+import { encryptedValue } from './targets/encrypted.js';
+import { lmcache } from './targets/lmcache.js';
+import { manifest } from './targets/manifest.js';
+import { object } from './targets/object.js';
+import { resp } from './targets/resp.js';
+import { s3 } from './targets/s3.js';
+import { safetensors } from './targets/safetensors.js';
+
+/** Every parser in TypeScript that meets foreign bytes. The decoders in C++ have fuzzers of their own in test/addon. */
+export const TARGETS: readonly FuzzTarget[] = [object, manifest, resp, s3, lmcache, encryptedValue, safetensors];
