@@ -5,7 +5,7 @@ import { defineConfig, type Options } from 'tsup';
 rmSync('dist', { recursive: true, force: true });
 
 // What package.json exports as kvreel/connectors/...
-const CONNECTORS = ['memory', 'filesystem', 'redis', 's3', 'tiered', 'bounded', 'prefixed', 'breaker', 'throttle', 'measured', 'measured/prometheus', 'measured/opentelemetry', 'encrypted'];
+const CONNECTORS = ['memory', 'filesystem', 'redis', 's3', 'tiered', 'bounded', 'prefixed', 'breaker', 'throttle', 'measured', 'measured/prometheus', 'measured/opentelemetry', 'encrypted', 'kit'];
 
 const common: Options = {
   target: 'node20',
@@ -20,6 +20,7 @@ export default [
     ...common,
     entry: {
       'lib/index': 'lib/index.ts',
+      'connectors/engine/store-url': 'connectors/engine/store-url.ts',
       ...Object.fromEntries(CONNECTORS.map((name) => [`connectors/storage/${name}`, `connectors/storage/${name}.ts`])),
     },
     format: ['esm', 'cjs'],

@@ -6,9 +6,11 @@ import { COMMON_OPTIONS, helpOf, makeCall, Miss, parse, synopsisOf, UsageError, 
 import { decodeCommand } from './cli/decode.js';
 import { encodeCommand } from './cli/encode.js';
 import { codeOf } from './cli/error-code.js';
+import { exportLmcacheCommand } from './cli/export-lmcache.js';
 import { extractCommand } from './cli/extract.js';
 import { fetchCommand } from './cli/fetch.js';
 import { gcCommand } from './cli/gc.js';
+import { importLmcacheCommand } from './cli/import-lmcache.js';
 import { inspectCommand } from './cli/inspect.js';
 import { lsCommand } from './cli/ls.js';
 import { putCommand } from './cli/put.js';
@@ -27,6 +29,8 @@ const COMMANDS: readonly Command[] = [
   lsCommand,
   statsCommand,
   gcCommand,
+  importLmcacheCommand,
+  exportLmcacheCommand,
   benchCodecCommand,
 ];
 
@@ -43,6 +47,9 @@ class Interruption extends Error {
     this.exitCode = signal === 'SIGINT' ? EXIT.interrupted : EXIT.terminated;
   }
 }
+
+// The AWS SDK would tell users of the command line which Node they should have.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
 
 /** How long a call that was given up may keep the process alive. */
 const LEFT_BEHIND_MS = 1000;

@@ -1,6 +1,7 @@
 // A store named by one URL: the same in the library, on the command line and in whatever else is configured by text. A connector's code is
 // loaded when its scheme is asked for. A URL may carry a password: no message repeats more of it than scheme, host and path.
 import type { StorageConnector } from '../../lib/store/connector.js';
+import type { S3Options } from '../storage/s3.js';
 
 /** What a URL need not say. */
 export interface StoreUrlDefaults {
@@ -8,6 +9,8 @@ export interface StoreUrlDefaults {
   readonly redisPassword?: string;
   /** Region for S3 where the URL has none. */
   readonly s3Region?: string;
+  /** Keys for S3, which no URL has. Default: the AWS SDK's chain (environment, files, web identity, instance). */
+  readonly s3Credentials?: NonNullable<S3Options['credentials']>;
 }
 
 type Opener = (url: URL, defaults: StoreUrlDefaults) => Promise<StorageConnector>;
@@ -62,7 +65,7 @@ async function openRedis(url: URL, { redisPassword }: StoreUrlDefaults): Promise
   return redis({ url: url.href, ...(!hasPassword && redisPassword !== undefined && { password: redisPassword }) });
 }
 
-async function openS3(url: URL, { s3Region }: StoreUrlDefaults): Promise<StorageConnector> {
+async function openS3(url: URL, { s3Region, s3Credentials }: StoreUrlDefaults): Promise<StorageConnector> {
   if (url.username !== '' || url.password !== '') throw new TypeError('expected no keys in an s3:// URL: they come from the environment or the files of the AWS SDK');
   if (url.port !== '' || url.hash !== '') throw new TypeError(`expected s3://bucket/prefix, the server as ?endpoint=, got ${redactedUrl(url.href)}`);
   const unknown = [...url.searchParams.keys()].find((name) => !S3_PARAMETERS.includes(name));
@@ -77,6 +80,7 @@ async function openS3(url: URL, { s3Region }: StoreUrlDefaults): Promise<Storage
     ...(endpoint !== undefined && { endpoint }),
     ...(region !== undefined && { region }),
     ...(addressing !== undefined && { addressing }),
+    ...(s3Credentials !== undefined && { credentials: s3Credentials }),
   });
 }
 

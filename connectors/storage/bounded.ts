@@ -144,8 +144,6 @@ export function bounded(inner: StorageConnector, options: BoundedOptions): Bound
         books.doubt(books.set({ key, group, bytes: larger, expiresAt: earlier }));
       }
       throw cause;
-    } finally {
-      watch.changed(key);
     }
   }
 
@@ -204,7 +202,7 @@ export function bounded(inner: StorageConnector, options: BoundedOptions): Bound
         checkKey(key);
         start();
         return turns.run(key, options.signal, async () => {
-          const leave = await places.occupy(key);
+          const leave = places.occupy(key);
           try {
             const wasExpired = isExpired(books.find(key));
             const wasThere = await inner.delete(key, options);

@@ -18,10 +18,10 @@ const RECENT_VALUES = 1000;
 /** How much a first read asks for at most; a value that is longer takes a second one. */
 const MAX_FRONT_BYTES = 64 << 20;
 
-/** Reads that one get may need where others keep replacing the value; more would be no accident. */
+/** Attempts that one get may need where others keep replacing the value; more would be no accident. */
 const MAX_ATTEMPTS = 5;
 
-/** What came of one attempt: a value or miss, or segments that do not belong to the header with this salt. */
+/** What came of one attempt: a value or miss, or segments that do not belong to this header. */
 type Attempt = { readonly value: Uint8Array | undefined } | { readonly strangerTo: Header };
 
 /**
@@ -71,7 +71,8 @@ export function encrypted(inner: StorageConnector, options: EncryptionKeys): Sto
 
       const place = placeRead(cipher.header.valueBytes, options);
       const span = spanOf(place, cipher.header);
-      if (!isWhole && span.end > front.byteLength) return readSegments(cipher, key, options, call);
+      // Also where the last byte that was read is wanted: it may be the value's last one, or not.
+      if (!isWhole && span.end >= front.byteLength) return readSegments(cipher, key, options, call);
       const isProved = await openSegments(cipher, { place, sealed: front.subarray(span.begin, span.end), first }, call);
       if (!isProved) throw unproven(key);
       return { value: place.target };

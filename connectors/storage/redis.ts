@@ -60,11 +60,13 @@ export function redis(options: RedisOptions = {}): StorageConnector {
     throw new KvError('KV_CONNECTOR_REFUSED', `redis takes no value of ${bytes} bytes: \`maxValueBytes\` is ${settings.maxValueBytes}; store smaller chunks or raise it`);
   }
 
-  async function getWhole(key: string, into: Uint8Array | undefined, signal: AbortSignal | undefined): Promise<Uint8Array | undefined> {
-    const place = (length: number): Uint8Array => {
-      fits(length);
-      return placeRead(length, into === undefined ? {} : { into }).target;
-    };
+  function memoryFor(length: number, into: Uint8Array | undefined): Uint8Array {
+    fits(length);
+    return placeRead(length, into === undefined ? {} : { into }).target;
+  }
+
+  async function getWhole(key: string, { into, signal }: Read): Promise<Uint8Array | undefined> {
+    const place = (length: number) => memoryFor(length, into);
     const [reply] = await move('gets', key, { commands: [command('GET', key)], replies: 1, place }, signal);
     if (reply === null) return undefined;
     if (!(reply instanceof Uint8Array)) throw new ProtocolError('something else than a value');
@@ -76,23 +78,18 @@ export function redis(options: RedisOptions = {}): StorageConnector {
    * EXISTS and STRLEN in one transaction: a value that is evicted or replaced in between cannot mix them up, and the length of what
    * comes is known before it comes.
    */
-  async function getRange(key: string, { range, into }: { readonly range: ByteRange; readonly into?: Uint8Array }, signal: AbortSignal | undefined): Promise<Uint8Array | undefined> {
-    const wanted = Math.min(range.length, settings.maxValueBytes);
-    const offset = Math.min(range.offset, MAX_OFFSET);
-    // GETRANGE names its last byte, so it cannot ask for none: one byte is asked for and left.
-    const words = command('GETRANGE', key, offset, offset + Math.max(wanted, 1) - 1);
-    const commands: Command[] = [command('MULTI'), command('EXISTS', key), command('STRLEN', key), words, command('EXEC')];
-    let isNone = wanted === 0;
+  async function getRange(key: string, range: ByteRange, { into, signal }: Read): Promise<Uint8Array | undefined> {
+    const [offset, wanted] = [Math.min(range.offset, BEYOND_ANY_VALUE), Math.min(range.length, BEYOND_ANY_VALUE)];
+    const parts: Command[] = [command('EXISTS', key), command('STRLEN', key), command('GETRANGE', key, offset, offset + wanted - 1)];
     const place = (length: number, [, total]: readonly unknown[]): Uint8Array => {
-      if (typeof total !== 'number' || length !== Math.max(0, Math.min(Math.max(wanted, 1), total - offset))) throw new ProtocolError('a range of another length than the value has');
-      isNone ||= length === 0;
-      return isNone ? new Uint8Array(length) : placeRead(length, into === undefined ? {} : { into }).target;
+      if (typeof total !== 'number' || length !== Math.max(0, Math.min(wanted, total - offset))) throw new ProtocolError('a range of another length than the value has');
+      return memoryFor(length, into);
     };
-    const replies = await move('gets', key, { commands, replies: commands.length, place }, signal);
+    const replies = await move('gets', key, { commands: [command('MULTI'), ...parts, command('EXEC')], replies: 5, place }, signal);
     const [exists, , bytes] = transactionResult(replies.at(-1));
     if (exists === 0) return undefined;
     if (exists !== 1 || !(bytes instanceof Uint8Array)) throw new ProtocolError('something else than a range of a value');
-    return isNone ? (into?.subarray(0, 0) ?? new Uint8Array(0)) : bytes;
+    return bytes;
   }
 
   return {
@@ -103,10 +100,13 @@ export function redis(options: RedisOptions = {}): StorageConnector {
       run(`get "${key}"`, options, async (signal) => {
         checkKey(key);
         checkRange(options.range);
-        const { range, into } = options;
+        const { range } = options;
         const stored = settings.prefix + key;
-        if (range === undefined) return getWhole(stored, into, signal);
-        return getRange(stored, { range, ...(into === undefined ? {} : { into }) }, signal);
+        const read = { into: options.into, signal };
+        if (range === undefined) return getWhole(stored, read);
+        // GETRANGE names its last byte, so it cannot ask for none.
+        if (range.length === 0) return isOne(await tell('EXISTS', stored, signal)) ? memoryFor(0, options.into) : undefined;
+        return getRange(stored, range, read);
       }),
 
     put: (key: string, value: Uint8Array, options: PutOptions = {}) =>
@@ -161,13 +161,18 @@ export function redis(options: RedisOptions = {}): StorageConnector {
   };
 }
 
+interface Read {
+  readonly into: Uint8Array | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Undefined where a value is kept: what is not exact as a number is beyond what the server can count to. */
 function lifetimeOf({ ttlMs }: PutOptions): number | undefined {
   return ttlMs === undefined || ttlMs > Number.MAX_SAFE_INTEGER ? undefined : Math.ceil(ttlMs);
 }
 
-/** Above any value; what is beyond Redis' own integers would be refused. */
-const MAX_OFFSET = 2 ** 40;
+/** A number of bytes; those beyond Redis' own integers would be refused. */
+const BEYOND_ANY_VALUE = 2 ** 40;
 
 function withoutErrors<T>(replies: readonly T[]): readonly T[] {
   for (const reply of replies) if (reply instanceof ReplyError) throw reply;

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { KvError } from '../errors.js';
 import type { CallOptions } from './connector.js';
 
@@ -14,8 +15,11 @@ export interface TimeLimit {
  * move the end. `AbortSignal.any` is not used: a signal that lives as long as the process would collect its dependents.
  */
 export function timeLimit({ signal }: CallOptions, limitMs: number | undefined, what: string): TimeLimit {
+  // Many calls may share one signal, each with listeners of its own until it settles: that is no leak to warn of.
+  if (signal) setMaxListeners(0, signal);
   if (limitMs === undefined || limitMs === Infinity) return { signal, release: () => undefined };
   const controller = new AbortController();
+  setMaxListeners(0, controller.signal);
   const forward = (): void => controller.abort(signal?.reason);
   if (signal?.aborted) forward();
   signal?.addEventListener('abort', forward, { once: true });

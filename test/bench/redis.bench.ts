@@ -22,7 +22,8 @@ export interface RedisBenchRow {
 interface Contender {
   readonly name: string;
   get(key: string, into: Uint8Array): Promise<unknown>;
-  put(key: string, value: Uint8Array): Promise<unknown>;
+  /** Left out where it would be that of another contender. */
+  put?(key: string, value: Uint8Array): Promise<unknown>;
   close(): Promise<unknown> | void;
 }
 
@@ -62,7 +63,7 @@ async function benchOne(serverName: string, server: RedisServer, valueBytes: num
   const repeats = Math.max(1, Math.round(ROUND_BYTES / valueBytes / PARALLEL));
 
   const runs = {
-    put: (contender: Contender) => inParallel(repeats, (lane, i) => contender.put(keys[(lane + i * PARALLEL) % keys.length] ?? '', value)),
+    put: (contender: Contender) => inParallel(repeats, async (lane, i) => contender.put?.(keys[(lane + i * PARALLEL) % keys.length] ?? '', value)),
     get: (contender: Contender) => inParallel(repeats, (lane, i) => contender.get(keys[(lane + i * PARALLEL) % keys.length] ?? '', intos[lane] ?? value)),
   };
   const samples = new Map<string, { cpu: number[]; speed: number[] }>();
@@ -72,6 +73,7 @@ async function benchOne(serverName: string, server: RedisServer, valueBytes: num
       const turn = Math.max(0, round) % contenders.length;
       for (const contender of [...contenders.slice(turn), ...contenders.slice(0, turn)]) {
         for (const verb of ['put', 'get'] as const) {
+          if (contender[verb] === undefined) continue;
           const { cpuSeconds, seconds } = await measure(() => runs[verb](contender));
           if (round < 0) continue;
           const bytes = repeats * PARALLEL * valueBytes;
@@ -87,9 +89,9 @@ async function benchOne(serverName: string, server: RedisServer, valueBytes: num
     for (const contender of contenders) await contender.close();
   }
   return (['get', 'put'] as const).flatMap((verb) =>
-    contenders.map(({ name }) => {
-      const { cpu, speed } = samples.get(`${name} ${verb}`) ?? { cpu: [], speed: [] };
-      return { name, verb, valueBytes, cpuSecondsPerGiB: spread(cpu), MBps: spread(speed) };
+    contenders.flatMap(({ name }) => {
+      const sample = samples.get(`${name} ${verb}`);
+      return sample === undefined ? [] : [{ name, verb, valueBytes, cpuSecondsPerGiB: spread(sample.cpu), MBps: spread(sample.speed) }];
     }),
   );
 }
@@ -97,9 +99,9 @@ async function benchOne(serverName: string, server: RedisServer, valueBytes: num
 function ours(serverName: string, { port }: RedisServer, isPooled: boolean): Contender {
   const connector = redis({ port });
   return {
-    name: `${serverName}: kvreel, ${isPooled ? 'into memory that is reused' : 'into new memory'}`,
+    name: `${serverName}: kvreel${isPooled ? '' : ', into new memory'}`,
     get: (key, into) => connector.get(key, isPooled ? { into } : {}),
-    put: (key, value) => connector.put(key, value),
+    ...(isPooled && { put: (key: string, value: Uint8Array) => connector.put(key, value) }),
     close: () => connector.close(),
   };
 }
@@ -107,7 +109,7 @@ function ours(serverName: string, { port }: RedisServer, isPooled: boolean): Con
 function plain(serverName: string, { port }: RedisServer): Contender {
   const client = new Redis({ port });
   return {
-    name: `${serverName}: ioredis getBuffer`,
+    name: `${serverName}: ioredis`,
     get: (key) => client.getBuffer(key),
     put: (key, value) => client.set(key, Buffer.from(value.buffer)),
     close: () => client.disconnect(),

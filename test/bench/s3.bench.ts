@@ -1,8 +1,14 @@
 // Range reads and puts of the s3 connector against a SeaweedFS on this machine, beside the AWS SDK's plain calls, in turns in the same
 // run. CPU time is that of this process alone; the server's share of the cores moves the MB/s, not that.
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
+import { Pool } from 'undici';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { table } from '../../connectors/engine/cli/table.js';
 import { s3 } from '../../connectors/storage/s3.js';
+import { checkOptions } from '../../connectors/storage/s3/options.js';
+import { NO_PAYLOAD } from '../../connectors/storage/s3/payload.js';
+import { signer } from '../../connectors/storage/s3/signer.js';
 import { provideServers } from '../servers/provide.js';
 import { BUCKET, OWNER, startSeaweed, type SeaweedServer } from '../servers/seaweedfs.js';
 import { spread, type BenchContext, type BenchResult } from './bench.js';
@@ -21,6 +27,9 @@ interface S3BenchRow {
 }
 
 type Work = (index: number, into: Uint8Array) => Promise<void>;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 const MIB = 2 ** 20;
 const OBJECT_BYTES = 64 * MIB;
@@ -64,7 +73,9 @@ async function getters({ endpoint, client }: SeaweedServer, bytes: number): Prom
         at += chunk.byteLength;
       }
     },
-    's3': async (index, into) => void (await connector.get('object', { range: { offset: offsetOf(index), length: bytes }, into })),
+    // What the connector is without its own reading from the socket, and without its checks.
+    'undici, signed': plainUndici(endpoint, offsetOf, bytes),
+    s3: async (index, into) => void (await connector.get('object', { range: { offset: offsetOf(index), length: bytes }, into })),
   };
   for (const [name, get] of Object.entries(getters)) {
     const into = new Uint8Array(bytes);
@@ -74,12 +85,34 @@ async function getters({ endpoint, client }: SeaweedServer, bytes: number): Prom
   return getters;
 }
 
+function plainUndici(endpoint: string, offsetOf: (index: number) => number, bytes: number): Work {
+  const pool = new Pool(endpoint, { connections: IN_FLIGHT });
+  const sign = signer(checkOptions({ endpoint, bucket: BUCKET }), async () => OWNER);
+  return async (index, into) => {
+    const offset = offsetOf(index);
+    const { path, method, headers } = await sign({ method: 'GET', name: 'object', headers: { ...NO_PAYLOAD, range: `bytes=${offset}-${offset + bytes - 1}` } });
+    let at = 0;
+    await new Promise<void>((resolve, reject) => {
+      pool.dispatch({ path, method, headers }, {
+        onRequestStart: () => undefined,
+        onResponseStart: () => undefined,
+        onResponseData(_, chunk) {
+          into.set(chunk, at);
+          at += chunk.byteLength;
+        },
+        onResponseEnd: () => resolve(),
+        onResponseError: (_, cause) => reject(cause),
+      });
+    });
+  };
+}
+
 function putters({ endpoint, client }: SeaweedServer, bytes: number): Record<string, Work> {
   const connector = s3({ endpoint, bucket: BUCKET, credentials: OWNER });
   const value = pattern(bytes);
   return {
-    'SDK': async (index) => void (await client.send(new PutObjectCommand({ Bucket: BUCKET, Key: `sdk/${index % 16}`, Body: value }))),
-    's3': (index) => connector.put(`own/${index % 16}`, value),
+    SDK: async (index) => void (await client.send(new PutObjectCommand({ Bucket: BUCKET, Key: `sdk/${index % 16}`, Body: value }))),
+    s3: (index) => connector.put(`own/${index % 16}`, value),
   };
 }
 
@@ -118,6 +151,7 @@ async function inFlight(work: Work, calls: number, memory: readonly Uint8Array[]
 }
 
 async function measure(work: () => Promise<void>): Promise<Sample> {
+  collectGarbage(); // nobody pays for another's
   const cpu = process.cpuUsage();
   const start = performance.now();
   await work();

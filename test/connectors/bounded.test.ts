@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { bounded, type BoundedOptions } from '../../connectors/storage/bounded.js';
+import { expiryQueue } from '../../connectors/storage/expiry-queue.js';
 import { filesystem } from '../../connectors/storage/filesystem.js';
 import { memory } from '../../connectors/storage/memory.js';
 import { KvError } from '../../lib/errors.js';
-import type { ListedValue, PutOptions, StorageConnector } from '../../lib/store/connector.js';
+import type { CallOptions, ListedValue, StorageConnector } from '../../lib/store/connector.js';
 import { expectSameBytes, listed, patternBytes, storageConnectorContract } from '../contract/storage-connector.js';
 
 const GIB = 2 ** 30;
@@ -20,15 +21,24 @@ let path = '';
 const freshPath = (): string => (path = mkdtempSync(join(tmpdir(), 'kvreel-bounded-')));
 const dispose = (): void => rmSync(path, { recursive: true, force: true });
 
+let contractFar: ReturnType<typeof farEnd>;
+
 storageConnectorContract('bounded memory', { make: () => bounded(memory({ now }), { maxBytes: GIB, now }), advanceClock });
-storageConnectorContract('bounded memory without a time to live of its own', { make: () => bounded(farEnd().connector, { maxBytes: GIB, now }), advanceClock });
+storageConnectorContract('bounded over a far end without a time to live', {
+  make: () => bounded((contractFar = farEnd()).connector, { maxBytes: GIB, now }),
+  advanceClock,
+  stall() {
+    contractFar.before = (_verb, _key, options) => hang(options);
+    return () => void (contractFar.before = async () => undefined);
+  },
+});
 storageConnectorContract('bounded filesystem', { make: () => bounded(filesystem({ path: freshPath() }), { maxBytes: GIB, now }), advanceClock, dispose });
 storageConnectorContract('bounded memory with quotas, as full as a value fills it', {
   make: () => bounded(memory({ now }), { maxBytes: 9 * 2 ** 20, quota: { maxBytes: 9 * 2 ** 20, groupOf: (key) => key.slice(0, 1) }, now }),
   advanceClock,
 });
 
-type Verb = 'get' | 'put' | 'delete' | 'list';
+type Verb = 'get' | 'put' | 'has' | 'delete' | 'list';
 
 /** A memory connector without a time to live, which counts what it holds and lets a test step into its calls. */
 function farEnd() {
@@ -36,7 +46,7 @@ function farEnd() {
   const ages = new Map<string, number>();
   const far = {
     /** Runs before each call; what it throws, the call rejects with. */
-    before: async (_verb: Verb, _key: string): Promise<void> => undefined,
+    before: async (_verb: Verb, _key: string, _options: CallOptions): Promise<void> => undefined,
     /** Runs after each call that had its effect. */
     after: async (_verb: Verb, _key: string): Promise<void> => undefined,
     calls: [] as string[],
@@ -44,9 +54,9 @@ function farEnd() {
     inner,
     connector: {} as StorageConnector,
   };
-  async function pass<T>(verb: Verb, key: string, work: () => Promise<T>): Promise<T> {
+  async function pass<T>(verb: Verb, key: string, options: CallOptions = {}, work: () => Promise<T>): Promise<T> {
     far.calls.push(`${verb} ${key}`);
-    await far.before(verb, key);
+    await far.before(verb, key, options);
     const result = await work();
     await far.after(verb, key);
     return result;
@@ -54,11 +64,12 @@ function farEnd() {
   far.connector = {
     ...inner,
     supports: { range: true, ttl: false },
-    get: (key, options) => pass('get', key, () => inner.get(key, options)),
-    put: (key, value, options: PutOptions = {}) => pass('put', key, () => inner.put(key, value, options)),
-    delete: (key, options) => pass('delete', key, () => inner.delete(key, options)),
+    get: (key, options) => pass('get', key, options, () => inner.get(key, options)),
+    has: (key, options) => pass('has', key, options, () => inner.has(key, options)),
+    put: (key, value, options) => pass('put', key, options, () => inner.put(key, value, options)),
+    delete: (key, options) => pass('delete', key, options, () => inner.delete(key, options)),
     async *list(prefix, options): AsyncGenerator<ListedValue> {
-      await pass('list', prefix, async () => undefined);
+      await pass('list', prefix, options, async () => undefined);
       for await (const value of inner.list(prefix, options)) {
         const storedAtMs = ages.get(value.key);
         yield storedAtMs === undefined ? value : { ...value, storedAtMs };
@@ -66,6 +77,11 @@ function farEnd() {
     },
   };
   return far;
+}
+
+/** Never settles but by its signal, as a far end that stopped answering. */
+function hang({ signal }: CallOptions): Promise<never> {
+  return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
 }
 
 /** A promise and what settles it. */
@@ -213,6 +229,22 @@ describe('the bound', () => {
   });
 });
 
+describe('a value that is being replaced', () => {
+  it('does not go meanwhile', async () => {
+    const connector = store();
+    await connector.put('key', patternBytes(50));
+    const { open, opened } = gate();
+    far.before = async (verb, key) => (verb === 'put' && key === 'key' ? opened : undefined);
+    const replacing = connector.put('key', patternBytes(60));
+    const other = connector.put('other', patternBytes(60));
+    await turns(3);
+    expect(far.calls).not.toContain('delete key');
+    open();
+    await Promise.all([replacing, other]);
+    expect(await listed(connector, '')).toEqual([{ key: 'other', bytes: 60 }]);
+  });
+});
+
 describe('a put that fails', () => {
   it('gives its reservation back where the storage says that it was not stored', async () => {
     const connector = store();
@@ -254,6 +286,19 @@ describe('a put that fails', () => {
     far.before = async () => undefined;
     await connector.put('new', patternBytes(50));
     expect(await keysOf(connector)).toEqual(['new', 'old']);
+  });
+
+  it('and may have been stored goes first of its tenant as well', async () => {
+    const connector = store({ quota: { maxBytes: 50, groupOf: (key) => key.slice(0, 1) } });
+    await connector.put('a/old', patternBytes(25));
+    far.before = async (verb) => {
+      if (verb === 'put') throw down();
+    };
+    for (const key of ['b/open', 'a/open']) await connector.put(key, patternBytes(25)).catch(() => undefined);
+    far.before = async () => undefined;
+    await connector.put('a/new', patternBytes(25));
+    expect(await keysOf(connector)).toEqual(['a/new', 'a/old']);
+    expect(connector.stats()).toMatchObject({ bytes: 75, entries: 3 });
   });
 
   it('by its signal rejects with the reason and counts the larger of both values', async () => {
@@ -303,6 +348,19 @@ describe('an eviction that fails', () => {
     await connector.put('f', patternBytes(25));
     expect(far.calls).toEqual(['delete c', 'put f']); // the one that failed waits for its turn
     expect(connector.stats()).toMatchObject({ evictions: 2, failedEvictions: 1, bytes: 100 });
+  });
+
+  it('of what has expired does not keep the others', async () => {
+    const connector = store();
+    await connector.put('expired', patternBytes(50), { ttlMs: 10 });
+    await connector.put('old', patternBytes(50));
+    clock = 10;
+    far.before = async (verb, key) => {
+      if (verb === 'delete' && key === 'expired') throw down();
+    };
+    await connector.put('new', patternBytes(50));
+    expect(await keysOf(connector)).toEqual(['new']);
+    expect(connector.stats()).toMatchObject({ bytes: 100, entries: 2, evictions: 1 });
   });
 
   it('everywhere refuses the put after a few', async () => {
@@ -375,6 +433,15 @@ describe('a time to live', () => {
     await connector.put('new', patternBytes(10));
     expect(await keysOf(far.inner)).toEqual(['new', 'old', 'replaced']);
     expect(connector.stats()).toMatchObject({ bytes: 30, expired: 1, evictions: 0 });
+  });
+
+  it('is not forgotten when other values come and go', async () => {
+    const connector = store();
+    await connector.put('short', patternBytes(10), { ttlMs: 10 });
+    for (let i = 0; i < 500; i++) await connector.put('key', patternBytes(10), { ttlMs: 20 });
+    clock = 10;
+    await connector.put('key', patternBytes(10));
+    expect(await keysOf(far.inner)).toEqual(['key']);
   });
 
   it('that is over for thousands does not make one put pay for all', async () => {
@@ -535,17 +602,47 @@ describe('what others do', () => {
     await connector.put('key', patternBytes(10));
     const { open, opened } = gate();
     far.after = async (verb) => (verb === 'get' ? opened : undefined);
+    await far.inner.put('theirs', patternBytes(30));
     const missing = connector.get('late');
     const found = connector.get('key');
-    const unknown = connector.get('key');
+    const unknown = connector.get('theirs');
     await turns(2);
     await connector.put('late', patternBytes(40));
     await connector.delete('key');
+    await connector.delete('theirs');
     open();
     expect(await missing).toBeUndefined();
     expectSameBytes(await found, patternBytes(10));
-    expectSameBytes(await unknown, patternBytes(10));
+    expectSameBytes(await unknown, patternBytes(30));
     expect(connector.stats()).toMatchObject({ bytes: 40, entries: 1 });
+  });
+
+  it('is not taken for true by a get that an eviction overtook', async () => {
+    const connector = store();
+    await connector.put('own', patternBytes(10));
+    await far.inner.put('theirs', patternBytes(30));
+    const { open, opened } = gate();
+    far.after = async (verb) => (verb === 'get' ? opened : undefined);
+    const slow = connector.get('theirs');
+    await turns(2);
+    far.after = async () => undefined;
+    await connector.get('theirs');
+    await connector.put('new', patternBytes(100));
+    open();
+    await slow;
+    expect(connector.stats()).toMatchObject({ bytes: 100, entries: 1 });
+  });
+
+  it('is not taken for true by a get of a part that the list overtook', async () => {
+    await far.inner.put('key', patternBytes(80));
+    const { open, opened } = gate();
+    far.after = async (verb) => (verb === 'get' ? opened : undefined);
+    const connector = store();
+    const part = connector.get('key', { range: { offset: 0, length: 5 } });
+    await connector.sweep();
+    open();
+    await part;
+    expect(connector.stats()).toMatchObject({ bytes: 80, entries: 1 });
   });
 
   it('is not taken for true by a get during a put', async () => {
@@ -589,6 +686,40 @@ describe('admission on second sight', () => {
     const connector = store({ admission: 'second' });
     await connector.put('key', patternBytes(10, 2));
     expectSameBytes(await connector.get('key'), patternBytes(10, 2));
+  });
+});
+
+describe('the queue of what expires', () => {
+  it('gives everything that has ended, and only that', () => {
+    const expiresAt = fc.integer({ min: 0, max: 30 });
+    const step = fc.oneof(
+      { weight: 10, arbitrary: fc.record({ expiresAt }) },
+      { weight: 2, arbitrary: fc.record({ now: expiresAt }) },
+      { weight: 1, arbitrary: fc.record({ kept: fc.integer({ min: 2, max: 4 }) }) },
+    );
+    const steps = fc.array(step, { minLength: 50, maxLength: 200 });
+    fc.assert(
+      fc.property(steps, (sequence) => {
+        const queue = expiryQueue<{ readonly expiresAt: number }>();
+        let model: { readonly expiresAt: number }[] = [];
+        for (const step of sequence) {
+          if ('expiresAt' in step) {
+            queue.add(step);
+            model.push(step);
+          } else if ('kept' in step) {
+            const isWanted = (item: { readonly expiresAt: number }): boolean => item.expiresAt % step.kept > 0;
+            queue.keep(isWanted);
+            model = model.filter(isWanted);
+          } else {
+            const taken = new Set<object>();
+            for (let item = queue.takeExpired(step.now); item !== undefined; item = queue.takeExpired(step.now)) taken.add(item);
+            expect(taken).toEqual(new Set(model.filter((item) => item.expiresAt <= step.now)));
+            model = model.filter((item) => item.expiresAt > step.now);
+          }
+          expect(queue.size).toBe(model.length);
+        }
+      }),
+    );
   });
 });
 

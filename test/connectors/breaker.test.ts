@@ -55,6 +55,13 @@ function farEnd() {
       void (answer = ({ signal }) =>
         new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)))),
     hang: () => void (answer = hanging),
+    /** Every call is answered when `recover` has been called and then what this returns. */
+    hold: () => {
+      let release = (): void => undefined;
+      const held = new Promise<void>((resolve) => (release = resolve));
+      answer = () => held as Promise<never>;
+      return release;
+    },
     recover: () => void (answer = undefined),
   };
 }
@@ -163,11 +170,10 @@ describe('a breaker', () => {
     expect(connector.state()).toMatchObject({ state: 'closed', failures: 2 });
   });
 
-  it("learns nothing from a caller's mistake", async () => {
+  it.each([new TypeError('expected a key'), new KvError('KV_CLOSED', 'closed')])("learns nothing from a caller's mistake: %s", async (mistake) => {
     const { connector, fail } = setUp();
     fail();
     await failTimes(connector, 2);
-    const mistake = new TypeError('expected a key');
     fail(mistake);
     await failTimes(connector, 5, mistake);
     expect(connector.state()).toMatchObject({ state: 'closed', failures: 2 });
@@ -288,6 +294,21 @@ describe('the probes of an open breaker', () => {
     for (const call of old) await expect(call).rejects.toMatchObject({ code: 'KV_CONNECTOR_TIMEOUT' });
     expect(connector.state().state).toBe('closed');
     expect(await connector.get('key')).toBeUndefined();
+  });
+
+  it('are not outdone by calls that began before and succeed late', async () => {
+    vi.useFakeTimers();
+    const { connector, fail, hold, recover } = setUp();
+    const release = hold();
+    const old = connector.get('key');
+    fail();
+    await failTimes(connector, 3);
+    recover();
+    await vi.advanceTimersByTimeAsync(1200);
+    expect(connector.state()).toMatchObject({ state: 'closed', failures: 2 });
+    release();
+    await old;
+    expect(connector.state().failures).toBe(2);
   });
 
   it('end with close(), which leaves no timer, and calls are then KV_CLOSED', async () => {

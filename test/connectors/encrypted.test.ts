@@ -165,6 +165,14 @@ describe('a value that is not as it was put:', () => {
     }
   });
 
+  it('nothing can be appended to one that is exactly as long as a first read asks for', async () => {
+    const bytes = valueBytesOf(2 ** 20);
+    expect(storedBytes(bytes)).toBe(2 ** 20);
+    await connector.put('key', randomBytes(bytes));
+    await inner.put('key', Buffer.concat([await stored('key'), new Uint8Array(1)]));
+    await expectCorrupt(connector.get('key'));
+  });
+
   it('its segments cannot be swapped or repeated', async () => {
     await connector.put('key', randomBytes(4 * SEGMENT_BYTES));
     const good = await stored('key');
@@ -353,6 +361,25 @@ describe('a range', () => {
     }
     await other.delete('key');
     expect(await connector.get('key', { range })).toBeUndefined();
+  });
+
+  it('of a value that was replaced by a shorter one needs no more memory than that', async () => {
+    await connector.put('key', randomBytes(1000));
+    await connector.get('key', { range: { offset: 0, length: 1 } });
+    await encrypted(inner, KEYS).put('key', patternBytes(5));
+    const into = new Uint8Array(8);
+    expectSameBytes(await connector.get('key', { range: { offset: 0, length: 1000 }, into }), patternBytes(5));
+    await expect(connector.get('key', { range: { offset: 0, length: 1000 }, into: new Uint8Array(4) })).rejects.toBeInstanceOf(RangeError);
+  });
+
+  it('of a damaged value is read once more, in case it was replaced, and not again', async () => {
+    await connector.put('key', value);
+    const bad = new Uint8Array(await stored('key'));
+    bad[segmentOffset(1)] = (bad[segmentOffset(1)] ?? 0) ^ 1;
+    await inner.put('key', bad);
+    const { connector: far, watch } = watched(inner);
+    await expectCorrupt(encrypted(far, KEYS).get('key', { range: { offset: SEGMENT_BYTES, length: 10 } }));
+    expect(watch.asked.length).toBe(4);
   });
 
   it('of a value that is replaced between the two reads is that of one of the values', async () => {

@@ -226,6 +226,7 @@ describe('redis', () => {
     expect(await wide.has('key')).toBe(false);
     await wide.put('key', patternBytes(1001));
     await expect(narrow.get('key')).rejects.toMatchObject(REFUSED);
+    await expect(narrow.get('key', { range: { offset: 0, length: 5000 } })).rejects.toMatchObject(REFUSED);
     expectSameBytes(await narrow.get('key', { range: { offset: 1, length: 1000 } }), patternBytes(1001).slice(1));
     await narrow.put('key', patternBytes(1000));
     expectSameBytes(await narrow.get('key'), patternBytes(1000));

@@ -20,7 +20,7 @@ interface Setting {
   readonly needsTls?: boolean;
 }
 
-const { redis6, redis7, valkey9 } = await provideServers();
+const { redis6, redis7, valkey8, valkey9 } = await provideServers();
 
 const PASSWORD = 'p@ss:w%rd/{}#';
 /** Exactly what docs/connectors.md tells to allow. */
@@ -30,6 +30,7 @@ const USER = ['user', 'kv', 'on', `>${PASSWORD}`, '~store:*', ...ALLOWED.map((co
 const SETTINGS: readonly Setting[] = [
   { name: 'Redis 7', start: () => one(redis7 ?? redis6), options: ({ port }) => ({ port }) },
   { name: 'Redis 6.2', start: () => one(redis6), options: ({ port }) => ({ url: `redis://localhost:${port}/3` }), database: 3 },
+  { name: 'Valkey 8', start: () => one(valkey8), options: ({ port }) => ({ url: `redis://127.0.0.1:${port}?prefix=tenant/` }) },
   { name: 'Valkey 9', start: () => one(valkey9), options: ({ port }) => ({ port, connections: 1, prefix: 'one*[of]?\\{tenants}/' }) },
   { name: 'Valkey 9 on a Unix socket', start: () => one(valkey9), options: ({ socketPath }) => ({ socketPath }) },
   { name: 'a cluster of Valkey 9', start: () => startRedisCluster(valkey9), options: ({ port }) => ({ port, cluster: true }) },

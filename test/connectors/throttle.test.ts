@@ -132,6 +132,16 @@ describe('a throttle', () => {
     expect(await connector.has('other')).toBe(false);
   });
 
+  it('carries no more of an aborted call whose turn it was', async () => {
+    const { connector, tookMs } = await setUp({ bytesPerSecond: MB });
+    const controller = new AbortController();
+    const given = connector.get('long', { signal: controller.signal });
+    await new Promise(setImmediate);
+    controller.abort('enough');
+    await expect(given).rejects.toBe('enough');
+    expect(await tookMs(connector.get('long'))).toBeLessThan(1010);
+  });
+
   it.each([{ latencyMs: 50_000 }, { bytesPerSecond: 1 }, { latencyMs: 50_000, concurrency: 1 }])('lets an aborted call go that waits by the machine\'s clock: %j', async (options) => {
     const inner = memory();
     await inner.put('key', patternBytes(1000));

@@ -17,24 +17,27 @@ let clock = 0;
 const now = (): number => clock;
 const advanceClock = (ms: number): void => void (clock += ms);
 
+let top: ReturnType<typeof farEnd>;
+let middle: ReturnType<typeof farEnd>;
+let bottom: ReturnType<typeof farEnd>;
+
 let path = '';
 const freshPath = (): string => (path = mkdtempSync(join(tmpdir(), 'kvreel-tiered-')));
 const dispose = (): void => rmSync(path, { recursive: true, force: true });
 
 storageConnectorContract('tiered memory', { make: () => tiered([memory({ now }), memory({ now })], { now }), advanceClock });
-storageConnectorContract('tiered with a top that never has anything', { make: () => tiered([farEnd('blind', 'blind').connector, memory({ now })], { now }), advanceClock });
-storageConnectorContract('tiered with a top that fails to get and put', { make: () => tiered([farEnd('broken', 'broken').connector, memory({ now })], { now }), advanceClock });
-storageConnectorContract('tiered memory over filesystem', {
+storageConnectorContract('tiered with a top that never has anything', {
   make() {
-    vi.useFakeTimers({ toFake: ['Date', 'hrtime', 'performance'] });
-    return tiered([memory(), filesystem({ path: freshPath() })]);
+    bottom = farEnd('bottom');
+    return tiered([farEnd('blind', 'blind').connector, bottom.connector], { timeoutMs: 50, now });
   },
-  dispose() {
-    vi.useRealTimers();
-    dispose();
+  advanceClock,
+  stall() {
+    bottom.before = (_verb, _key, options) => hang(options);
+    return () => mend(bottom);
   },
-  advanceClock: (ms) => void vi.advanceTimersByTime(ms),
 });
+storageConnectorContract('tiered with a top that fails to get and put', { make: () => tiered([farEnd('broken', 'broken').connector, memory({ now })], { now }), advanceClock });
 storageConnectorContract('tiered bounded memory over bounded filesystem', {
   make: () => tiered([bounded(memory({ now }), { maxBytes: GIB, now }), bounded(filesystem({ path: freshPath() }), { maxBytes: GIB, now })], { now }),
   advanceClock,
@@ -99,9 +102,6 @@ async function settled(): Promise<void> {
   for (let i = 0; i < 5; i++) await new Promise(setImmediate);
 }
 
-let top = farEnd('top');
-let middle = farEnd('middle');
-let bottom = farEnd('bottom');
 let failures: string[] = [];
 let connector: TieredConnector;
 
@@ -311,6 +311,23 @@ describe('get', () => {
   });
 });
 
+describe("the caller's memory", () => {
+  it('is not written to by a tier that answers after the caller has given up', async () => {
+    const { open, opened } = gate();
+    await connector.put('key', patternBytes(10));
+    top.after = async (verb) => (verb === 'get' ? opened : undefined);
+    const controller = new AbortController();
+    const into = new Uint8Array(10);
+    const read = connector.get('key', { into, signal: controller.signal });
+    await settled();
+    controller.abort(new Error('too late'));
+    await expect(read).rejects.toThrow('too late');
+    open();
+    await settled();
+    expectSameBytes(into, new Uint8Array(10));
+  });
+});
+
 describe('a damaged copy', () => {
   it('is replaced by a sound one from below', async () => {
     await connector.put('key', patternBytes(10));
@@ -373,6 +390,7 @@ describe('put', () => {
     expect(await top.inner.has('key')).toBe(false);
     expect(await bottom.inner.has('key')).toBe(false);
     expectSameBytes(await connector.get('key'), patternBytes(10, 2));
+    expect(top.calls).toContain('get key'); // nothing old is there any more, so it is asked again
     expect(failures.sort()).toEqual(['bottom KV_CONNECTOR_UNAVAILABLE', 'top KV_NO_SPACE']);
   });
 
@@ -399,9 +417,9 @@ describe('put', () => {
     await connector.get('key'); // copies it up
     await settled();
     expectSameBytes(await top.inner.get('key'), patternBytes(10, 2));
-    bottom.calls.length = 0;
+    middle.calls.length = 0;
     expectSameBytes(await connector.get('key'), patternBytes(10, 2));
-    expect(bottom.calls).toEqual([]);
+    expect(middle.calls).toEqual([]);
   });
 
   it('makes a last tier that keeps an older value go unread as well', async () => {
@@ -505,6 +523,30 @@ describe('a time to live', () => {
     expect(await top.inner.has('key')).toBe(false);
   });
 
+  it('that ends before the value goes up keeps it down', async () => {
+    await connector.put('key', patternBytes(10), { ttlMs: 1000 });
+    for (const { inner } of [top, middle]) await inner.delete('key');
+    bottom.after = async (verb) => {
+      if (verb === 'get') clock = 1000;
+    };
+    top.calls.length = 0;
+    await connector.get('key');
+    await settled();
+    expect(top.calls).toEqual(['get key']);
+  });
+
+  it('of the last put is the one that holds', async () => {
+    const slow = memory({ now: () => 0 });
+    const stack = tiered([slow], { now });
+    await stack.put('key', patternBytes(10), { ttlMs: 10 });
+    await stack.put('key', patternBytes(10), { ttlMs: 1000 });
+    clock = 20;
+    await stack.put('another', patternBytes(10), { ttlMs: 10 });
+    expect(await stack.has('key')).toBe(true);
+    clock = 1000;
+    expect(await stack.has('key')).toBe(false);
+  });
+
   it('ends for the whole stack, whatever the clock of a tier says', async () => {
     const slow = memory({ now: () => 0 });
     const stack = tiered([slow, memory({ now })], { now });
@@ -552,6 +594,19 @@ describe('repair', () => {
     fail(top, 'put', down);
     expect(await connector.repair('key', isSound)).toEqual({ sound: 1, replaced: 0, deleted: 0, failed: 2 });
     expect(bottom.calls).toEqual(['get key']);
+  });
+
+  it('mends a tier that had an older value', async () => {
+    await connector.put('key', patternBytes(10, 1));
+    top.before = async (verb) => {
+      if (verb === 'put' || verb === 'delete') throw down();
+    };
+    await connector.put('key', patternBytes(10, 2));
+    mend(top);
+    expect(await connector.repair('key')).toEqual({ sound: 2, replaced: 1, deleted: 0, failed: 0 });
+    middle.calls.length = 0;
+    expectSameBytes(await connector.get('key'), patternBytes(10, 2));
+    expect(middle.calls).toEqual([]);
   });
 
   it('takes what tiers give without an error as sound', async () => {
@@ -707,7 +762,7 @@ describe('any sequence of calls with failures', () => {
         }
         await stack.close();
       }),
-      { numRuns: 300 },
+      { numRuns: 200 },
     );
     expect(hits).toBeGreaterThan(300);
   });

@@ -1,28 +1,36 @@
 // The command line with stores on real servers, and with servers that are dead, stopped or refuse.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PROVIDE_TIMEOUT_MS, provideServers } from '../servers/provide.js';
 import { startRedis, type RedisServer } from '../servers/redis.js';
+import { openStoreUrl } from '../../connectors/engine/store-url.js';
+import { BUCKET, OWNER, startSeaweed, type SeaweedServer } from '../servers/seaweedfs.js';
 import { cliProcess, REAL, writeSmall, type CliProcess } from './cli-process.js';
 
 const PASSWORD = 'pa$$ w0rd';
 
 let cli: CliProcess;
 let server: RedisServer;
+let seaweed: SeaweedServer;
+/** What a call takes that finds no server. */
+let idleMs = Infinity;
 
 beforeAll(async () => {
-  const { valkey9 } = await provideServers();
-  server = await startRedis(valkey9, { config: [['requirepass', PASSWORD]] });
-  cli = await cliProcess('cli-servers-test');
+  const { valkey9, seaweedfs } = await provideServers();
+  [server, seaweed, cli] = await Promise.all([startRedis(valkey9, { config: [['requirepass', PASSWORD]] }), startSeaweed(seaweedfs), cliProcess('cli-servers-test')]);
+  idleMs = (await outcome(['ls', '--store', `redis://127.0.0.1:${await closedPort()}`])).ms;
 }, PROVIDE_TIMEOUT_MS);
 
 afterAll(async () => {
   cli.dispose();
-  await server.stop();
+  await Promise.all([server.stop(), seaweed.stop()]);
 });
 
-const env = { KV_REDIS_PASSWORD: PASSWORD };
+const env = { KV_REDIS_PASSWORD: PASSWORD, AWS_ACCESS_KEY_ID: OWNER.accessKeyId, AWS_SECRET_ACCESS_KEY: OWNER.secretAccessKey };
+const s3Url = (prefix: string): string => `s3://${BUCKET}/${prefix}?endpoint=${encodeURIComponent(seaweed.endpoint)}`;
 const redisUrl = (database = 0): string => `redis://127.0.0.1:${server.port}/${database}`;
 
 async function jsonOf(args: readonly string[], extra: Record<string, string> = {}): Promise<unknown> {
@@ -90,6 +98,53 @@ describe('a store on a Redis server', () => {
   });
 });
 
+describe('a store on an S3 server', () => {
+  it('gives a capture back, keeps to its prefix, and needs its keys', async () => {
+    const { prefix_hash: hash } = (await jsonOf(['put', REAL, '--store', s3Url('team/a'), '--chunk-tokens', '64'])) as { prefix_hash: string };
+    await jsonOf(['fetch', hash, '--store', `${s3Url('team/a')}&addressing=path&region=us-east-1`, '-o', cli.at('s3.safetensors')]);
+    expect(Buffer.compare(readFileSync(cli.at('s3.safetensors')), readFileSync(REAL))).toBe(0);
+    expect(await jsonOf(['stats', '--store', s3Url('team/a')])).toMatchObject({ chunks: { count: 4 }, runs: { count: 1 } });
+    expect(await jsonOf(['verify', '--store', s3Url('team/a')])).toMatchObject({ ok: true, chunks: 4, runs: 1 });
+    expect(await jsonOf(['ls', '--store', s3Url('team/b')])).toMatchObject({ runs: [], chunks: [] });
+    const wrong = await outcome(['ls', '--store', s3Url('team/a')], { AWS_SECRET_ACCESS_KEY: 'not-this-one' });
+    expect(wrong).toMatchObject({ status: 1, code: 'KV_PERMISSION' });
+    expect(wrong.text).not.toContain('not-this-one');
+    expect(await jsonOf(['gc', '--store', s3Url('team/a'), '--max-bytes', '0'])).toMatchObject({ evicted: { count: 4 }, broken_runs: { count: 1 } });
+  });
+
+  it('that is not there is exit code 4', async () => {
+    const away = `s3://${BUCKET}?endpoint=http://127.0.0.1:${await closedPort()}`;
+    expect(await outcome(['ls', '--store', away])).toMatchObject({ status: 4, code: 'KV_CONNECTOR_UNAVAILABLE' });
+  });
+});
+
+// The capture in 256 chunks, so that there is a middle of the write.
+describe('killed in the middle of a put, and started again,', () => {
+  const places: readonly [what: string, url: () => string, kill: (child: ChildProcess) => Promise<unknown>, restart: () => Promise<void>][] = [
+    ['a Redis server', () => redisUrl(5), () => server.kill(), () => server.restart()],
+    ['an S3 server', () => s3Url('killed'), () => seaweed.kill(), () => seaweed.restart()],
+    ['the command line, with a file system,', () => cli.store('killed'), async (child) => child.kill('SIGKILL'), async () => undefined],
+  ];
+
+  it.each(places)('%s gives back the whole capture or a miss', async (_, url, kill, restart) => {
+    const whole = (await jsonOf(['put', REAL, '--store', cli.store('whole'), '--chunk-tokens', '1'])) as { prefix_hash: string };
+    const child = spawn(process.execPath, [cli.path, 'put', REAL, '--store', url(), '--chunk-tokens', '1', '--json'], { env: { ...process.env, ...env }, stdio: 'ignore' });
+    const ended = once(child, 'close');
+    await someChunks(url());
+    await kill(child);
+    const [status] = (await ended) as [number | null];
+    expect([4, null]).toContain(status);
+    await restart();
+
+    const fetch = ['fetch', whole.prefix_hash, '--store', url(), '-o', cli.at('after-kill.safetensors'), '--force'];
+    expect(await outcome(fetch)).toMatchObject({ status: 3, code: 'MISS' });
+    expect(await jsonOf(['verify', '--store', url()])).toMatchObject({ ok: true, runs: 0 });
+    await jsonOf(['put', REAL, '--store', url(), '--chunk-tokens', '1']);
+    await jsonOf(fetch);
+    expect(Buffer.compare(readFileSync(cli.at('after-kill.safetensors')), readFileSync(REAL))).toBe(0);
+  }, 120_000);
+});
+
 describe('a server that', () => {
   const commands: readonly (readonly string[])[] = [
     ['put', REAL],
@@ -108,12 +163,26 @@ describe('a server that', () => {
   });
 
   it.each(commands)('is stopped is exit code 4 when the deadline has passed: %s', async (...args) => {
-    const idle = await outcome(['ls', '--store', `redis://127.0.0.1:${await closedPort()}`]);
     server.pause();
     try {
       const { status, code, ms } = await outcome([...args, '--store', redisUrl(), '--deadline', '500']);
       expect({ status, code }).toEqual({ status: 4, code: 'KV_CONNECTOR_TIMEOUT' });
-      expect(ms).toBeLessThan(idle.ms + 500 + 1000);
+      expect(ms).toBeLessThan(idleMs + 500 + 2000);
+    } finally {
+      server.resume();
+    }
+  });
+
+  it.skipIf(process.platform !== 'linux').each(commands)('is stopped does not hold up Ctrl-C: %s', async (...args) => {
+    server.pause();
+    try {
+      const child = spawn(process.execPath, [cli.path, ...args, '--store', redisUrl()], { cwd: cli.folder, env: { ...process.env, ...env }, stdio: 'ignore' });
+      const ended = once(child, 'close');
+      while (!catchesInterrupts(child.pid ?? 0)) await new Promise(setImmediate);
+      child.kill('SIGINT');
+      const begin = performance.now();
+      expect(((await ended) as [number | null])[0]).toBe(130);
+      expect(performance.now() - begin).toBeLessThan(5000);
     } finally {
       server.resume();
     }
@@ -150,6 +219,25 @@ describe('a URL of a store', () => {
     }
   });
 });
+
+/** Whether a process has a handler of SIGINT by now. */
+function catchesInterrupts(pid: number): boolean {
+  const [, mask = '0'] = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return (BigInt(`0x${mask}`) & 2n) !== 0n;
+}
+
+/** Resolves when some chunks are stored, of many. */
+async function someChunks(url: string): Promise<void> {
+  const connector = await openStoreUrl(url, { redisPassword: PASSWORD, s3Credentials: OWNER });
+  try {
+    for (let chunks = 0; chunks < 3; ) {
+      chunks = 0;
+      for await (const _ of connector.list('chunks/')) chunks++;
+    }
+  } finally {
+    await connector.close();
+  }
+}
 
 async function closedPort(): Promise<number> {
   const probe = createServer();

@@ -1,6 +1,6 @@
 // What disturbs a store under chaos: a proxy that plays another fault each moment, a server that is stopped, files that are damaged.
 import { execFile } from 'node:child_process';
-import { closeSync, copyFileSync, ftruncateSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, ftruncateSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Fault, Proxy } from './proxy.js';
@@ -147,7 +147,7 @@ function namesIn(directory: string): string[] {
 }
 
 function isFile(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+  return lstatSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 }
 
 function overwrite(path: string, at: number, bytes: Uint8Array): void {

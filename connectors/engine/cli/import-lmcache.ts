@@ -25,6 +25,7 @@ export const importLmcacheCommand: Command = {
     dtype: { value: 'DTYPE', help: `${DTYPES.join(', ')}; for the mp- formats, which tell none` },
     order: { value: 'ORDER', help: `how the rows hold K and V: ${ORDERS.join(', ')} (default: what the shape tells)` },
     'head-dim': { value: 'N', help: 'dims of a head, which LMCache does not tell (default: a row is one head)' },
+    'block-tokens': { value: 'N', help: 'with --order vllm_cpu_rows: tokens of one block of the engine' },
     ...ENCODE_OPTIONS,
     ...THREADS_OPTION,
   },
@@ -62,18 +63,20 @@ export const importLmcacheCommand: Command = {
   },
 };
 
-function descriptionOf(call: Call): Pick<Parameters<typeof importObjects>[2], 'model' | 'shape' | 'dtype' | 'order' | 'headDim'> {
+function descriptionOf(call: Call): Pick<Parameters<typeof importObjects>[2], 'model' | 'shape' | 'dtype' | 'order' | 'headDim' | 'blockTokens'> {
   const model = call.text('model');
   const shape = shapeOf(call);
   const dtype = call.choice('dtype', DTYPES) as Dtype | undefined;
   const order = call.choice('order', ORDERS) as ChunkOrder | undefined;
   const headDim = call.integer('head-dim', 1);
+  const blockTokens = call.integer('block-tokens', 1);
   return {
     ...(model !== undefined && { model }),
     ...(shape !== undefined && { shape }),
     ...(dtype !== undefined && { dtype: lmcacheDtype(dtype) }),
     ...(order !== undefined && { order }),
     ...(headDim !== undefined && { headDim }),
+    ...(blockTokens !== undefined && { blockTokens }),
   };
 }
 

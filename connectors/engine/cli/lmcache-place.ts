@@ -6,7 +6,7 @@ import { UsageError, type Call } from './command.js';
  * Credentials of Redis come from the URL or, as LMCache's do, from LMCACHE_RESP_USERNAME and LMCACHE_RESP_PASSWORD.
  */
 export async function withPlace<T>(call: Call, option: 'from' | 'to', work: (opened: OpenedPlace) => Promise<T>): Promise<T> {
-  const opened = open(call, option);
+  const opened = await open(call, option);
   try {
     return await work(opened);
   } finally {
@@ -14,9 +14,9 @@ export async function withPlace<T>(call: Call, option: 'from' | 'to', work: (ope
   }
 }
 
-function open(call: Call, option: string): OpenedPlace {
+async function open(call: Call, option: string): Promise<OpenedPlace> {
   try {
-    return openPlace(call.requiredText(option), { format: call.text('format'), username: call.variable('LMCACHE_RESP_USERNAME'), password: call.variable('LMCACHE_RESP_PASSWORD') });
+    return await openPlace(call.requiredText(option), { format: call.text('format'), username: call.variable('LMCACHE_RESP_USERNAME'), password: call.variable('LMCACHE_RESP_PASSWORD') });
   } catch (cause) {
     if (!(cause instanceof TypeError)) throw cause;
     throw new UsageError(`--${option}: ${cause.message}`, { cause });

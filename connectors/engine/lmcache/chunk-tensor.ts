@@ -6,7 +6,7 @@ import { KvError } from '../../../lib/errors.js';
 import { dataBytes, dtypeBytes, type MemoryFormat, type RemoteMetadata } from './remote-metadata.js';
 
 /** The order in which rows hold K and V. */
-export const ORDERS = ['lmcache_2ltd', 'fused', 'mla', 'bytes'] as const;
+export const ORDERS = ['lmcache_2ltd', 'fused', 'vllm_cpu_rows', 'mla', 'bytes'] as const;
 
 export type ChunkOrder = (typeof ORDERS)[number];
 
@@ -16,6 +16,8 @@ export interface TensorHints {
   readonly order?: ChunkOrder;
   /** Dims of a head. Default: a row is one head. */
   readonly headDim?: number;
+  /** Tokens of one block of the engine; needed for `vllm_cpu_rows`. */
+  readonly blockTokens?: number;
 }
 
 /** LMCache's data as a tensor. */
@@ -88,23 +90,35 @@ function reordered(tensor: KvTensor, wanted: 'lmcache_2ltd' | 'fused'): KvTensor
 }
 
 // The layout, or why it is not known.
-function layoutOf({ format, groups }: RemoteMetadata, { order, headDim }: TensorHints): KvLayout | string {
+function layoutOf({ format, groups }: RemoteMetadata, hints: TensorHints): KvLayout | string {
   const [group, ...others] = groups;
   if (group === undefined || others.length > 0) return `it has ${groups.length} groups of layers`;
   const dtype = group.dtype && DTYPES[group.dtype];
   if (dtype === undefined) return `its elements are ${group.dtype ?? format}`;
-  const shape = `its shape is [${group.shape.join(', ')}]`;
-  const [kvSize = 0, layers = 0, tokens = 0, hidden = 0] = group.shape.length === 3 ? [1, ...group.shape] : group.shape;
   if (format !== 'KV_2LTD' && format !== 'KV_MLA_FMT') return `its format is ${format}`;
-  const meant = order ?? (format === 'KV_MLA_FMT' ? 'mla' : 'lmcache_2ltd');
-  const planes = meant === 'lmcache_2ltd' ? 2 : 1;
-  if (group.shape.length < 3 || kvSize !== planes) return `${shape}, where ${meant} has ${planes === 2 ? '[2, layers, tokens, hidden]' : '[1, layers, tokens, hidden]'}`;
-  if (meant === 'fused' && headDim === undefined) return `${shape}, and the dims of a head were not said`;
-  const dim = meant === 'mla' ? hidden : (headDim ?? hidden);
-  const row = meant === 'fused' ? 2 * dim : dim;
-  if (hidden % row !== 0) return `its rows of ${hidden} elements are not made of heads of ${dim}`;
+  const order = hints.order ?? (format === 'KV_MLA_FMT' ? 'mla' : 'lmcache_2ltd');
+  const [kvSize, layers = 0, tokens = 0, hidden = 0] = group.shape.length === 3 ? [1, ...group.shape] : group.shape;
+  const planes = order === 'lmcache_2ltd' ? 2 : 1;
+  if (group.shape.length < 3 || kvSize !== planes) return `its shape is [${group.shape.join(', ')}], where ${order} has [${planes}, layers, tokens, hidden]`;
+  const heads = headsOf(order, hidden, hints);
+  if (typeof heads === 'string') return heads;
+  const layout = { order: order as KvLayout['order'], dtype, layers, tokens, ...heads };
+  if (order !== 'vllm_cpu_rows') return layout;
+  const { blockTokens } = hints;
+  if (blockTokens === undefined) return 'the tokens of a block were not said';
+  if (blockTokens % 2 !== 0 || tokens % blockTokens !== 0) return `its ${tokens} tokens are no whole blocks of ${blockTokens}`;
+  return { ...layout, blockTokens };
+}
+
+// The heads that make a row of `hidden` elements, or why they do not.
+function headsOf(order: ChunkOrder, hidden: number, { headDim: said }: TensorHints): { kvHeads: number; headDim: number } | string {
+  const isFused = order === 'fused' || order === 'vllm_cpu_rows';
+  if (isFused && said === undefined) return 'the dims of a head were not said';
+  const headDim = order === 'mla' ? hidden : (said ?? hidden);
+  const kvHeads = hidden / (isFused ? 2 * headDim : headDim);
+  if (!Number.isInteger(kvHeads)) return `its rows of ${hidden} elements are not made of heads of ${headDim}`;
   if (hidden > MAX_CHANNELS) return `its rows have ${hidden} elements`;
-  return { order: meant as KvLayout['order'], dtype, layers, tokens, kvHeads: hidden / row, headDim: dim };
+  return { kvHeads, headDim };
 }
 
 // Rows of the length that the shape suggests, zeros after the end.

@@ -1,15 +1,18 @@
 // Our exact objects written as LMCache would have written them.
 import { decode, inspect } from '../../../lib/codec/codec.js';
+import type { ObjectHeader } from '../../../lib/container/header.js';
 import { KvError } from '../../../lib/errors.js';
 import { kvRank } from '../../../lib/key/object-key.js';
+import { bufferPool } from '../../../lib/store/buffer-pool.js';
 import type { StorageConnector } from '../../../lib/store/connector.js';
 import { listStored, type StoredEntry } from '../../../lib/store/listing.js';
 import { namespaceDigest, type KvGeometry } from '../../../lib/store/namespace.js';
+import { openByRange } from '../../../lib/store/stored-object.js';
 import type { KvLayout } from '../../../lib/types.js';
 import { lmcacheData, lmcacheDtype, tokensOf } from './chunk-tensor.js';
-import { namespaceOf, parseOrigin } from './identity.js';
+import { namespaceOf, parseOrigin, type Origin } from './identity.js';
 import { inTurns } from './in-turns.js';
-import type { LmcacheName } from './key-text.js';
+import { isName, type LmcacheName } from './key-text.js';
 import type { OpenedPlace } from './open-place.js';
 import { writeObject } from './stored-objects.js';
 
@@ -51,14 +54,22 @@ export async function exportObjects(connector: StorageConnector, to: OpenedPlace
   const { signal, threads, onProgress, onSkipped } = options;
   const count = { objects: 0, bytes: 0, skipped: 0, others: 0 };
 
+  const pool = bufferPool(0);
+
+  const glance = async (entry: StoredEntry): Promise<Meant | undefined> => {
+    const place = { connector, key: entry.key, signal };
+    const header = connector.supports.range ? (await openByRange(place, pool))?.header : inspectIfThere(await connector.get(entry.key, { signal }));
+    return header && meantBy(header, entry, options);
+  };
+
   const exportOne = async (entry: StoredEntry): Promise<void> => {
+    // The header first: most chunks of a store may be none that is meant.
+    if ((await glance(entry)) === undefined) return void count.others++;
     const object = await connector.get(entry.key, { signal });
-    if (object === undefined) return void count.others++; // deleted meanwhile
-    const header = inspect(object);
-    const origin = parseOrigin(header.metadata ?? {});
-    const name = header.rung === 'exact' ? nameOf(entry, header.layout, origin?.name, options) : undefined;
-    if (name === undefined) return void count.others++;
-    if (name.kind !== to.form.kind) throw new KvError('KV_UNSUPPORTED', `it has the key of LMCache ${name.kind === 'engine' ? 'in the engine’s process' : 'multiprocess'}, which ${to.form.name} does not store`);
+    const meant = object && meantBy(inspect(object), entry, options);
+    if (object === undefined || meant === undefined) return void count.others++; // deleted or replaced meanwhile
+    const { name, origin } = meant;
+    if (name.kind !== to.form.kind) throw new KvError('KV_UNSUPPORTED', `it has a key of LMCache ${name.kind === 'engine' ? 'in the engine process' : 'multiprocess'}, which ${to.form.name} does not store`);
     const tensor = await decode(object, { key: entry.key, threads, signal });
     const { metadata, data } = lmcacheData(tensor, origin?.metadata, options.order);
     const tokens = tokensOf(metadata);
@@ -83,10 +94,27 @@ export async function exportObjects(connector: StorageConnector, to: OpenedPlace
   return count;
 }
 
+/** A chunk that is to be written. */
+interface Meant {
+  readonly name: LmcacheName;
+  readonly origin: Origin | undefined;
+}
+
+function meantBy(header: ObjectHeader, entry: StoredEntry, options: ExportOptions): Meant | undefined {
+  if (header.rung !== 'exact') return undefined;
+  const origin = parseOrigin(header.metadata ?? {});
+  const name = nameOf(entry, header.layout, origin?.name, options);
+  return name && { name, origin };
+}
+
+function inspectIfThere(object: Uint8Array | undefined): ObjectHeader | undefined {
+  return object && inspect(object);
+}
+
 // What LMCache names a chunk by: as it did, or as it would by what was said. Undefined unless the chunk's namespace is the name's.
 function nameOf({ namespace, hash }: StoredEntry, { tokens: _, ...geometry }: KvLayout, origin: LmcacheName | undefined, options: ExportOptions): LmcacheName | undefined {
   const candidates = origin ? [salted(origin, options.salt)] : options.model === undefined ? [] : namesBy(hash, geometry, options.model, options);
-  return candidates.find((name) => name.parts.hash === hash && isIn(namespace, name, geometry));
+  return candidates.find((name) => name.parts.hash === hash && isName(name) && isIn(namespace, name, geometry));
 }
 
 function isIn(digest: string, name: LmcacheName, geometry: KvGeometry): boolean {

@@ -32,7 +32,8 @@ export function folders(paths: readonly string[]): Place {
 
     async put(name, pieces, { hash, signal }) {
       const folder = folderOf(paths, hash);
-      await describing(folder, () => mkdir(folder, { recursive: true }));
+      // All of them, as LMCache does at its start: a folder that is missing would look like a mistake.
+      for (const path of paths) await describing(path, () => mkdir(path, { recursive: true }));
       await writeOutputFile(pieces, { path: join(folder, name), force: true, ...(signal && { signal }) });
     },
 

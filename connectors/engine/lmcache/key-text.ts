@@ -15,6 +15,17 @@ export function textOf(name: LmcacheName): string {
   return name.kind === 'engine' ? lmcacheKey(name.parts) : objectKey(name.parts);
 }
 
+/** Whether LMCache could have such a name: the writers of names know what a part may be. */
+export function isName(name: LmcacheName): boolean {
+  try {
+    textOf(name);
+    return true;
+  } catch (cause) {
+    if (cause instanceof TypeError || cause instanceof RangeError) return false;
+    throw cause;
+  }
+}
+
 /** Reads the text of a CacheEngineKey; undefined for other texts. */
 export function parseEngineKey(text: string): LmcacheName | undefined {
   const { model = '', worldSize, workerId, hash = '', dtype = '', layer, tags } = ENGINE_KEY.exec(text)?.groups ?? {};
@@ -53,13 +64,6 @@ function parseTags(text: string): [string, string][] {
   return tags;
 }
 
-// The writers know what a part may be.
 function checked(name: LmcacheName): LmcacheName | undefined {
-  try {
-    textOf(name);
-    return name;
-  } catch (cause) {
-    if (cause instanceof TypeError || cause instanceof RangeError) return undefined;
-    throw cause;
-  }
+  return isName(name) ? name : undefined;
 }

@@ -1,8 +1,6 @@
-import { bucketObjects } from './bucket.js';
 import { folders } from './folders.js';
 import { FORMS, type Form } from './forms.js';
 import type { Place } from './place.js';
-import { redisKeys } from './redis-keys.js';
 
 /** A place, and how objects stand in it. */
 export interface OpenedPlace {
@@ -30,25 +28,46 @@ export interface PlaceOptions {
 }
 
 /**
- * Opens a place from what a user calls it: a folder or several with commas between them, or a URL. Throws a TypeError that says what was
+ * Opens a place from what a user calls it: a folder or several with commas between them, or a URL. Rejects with a TypeError that says what was
  * expected for other text, and for a form that the place cannot have; the text itself is not repeated, for it may hold a password.
  */
-export function openPlace(text: string, options: PlaceOptions = {}): OpenedPlace {
+export async function openPlace(text: string, options: PlaceOptions = {}): Promise<OpenedPlace> {
   const { format } = options;
-  const url = /^[a-z][a-z0-9]*:\/\//.test(text) && URL.canParse(text) ? new URL(text) : undefined;
+  const url = urlOf(text);
   const protocol = url?.protocol ?? 'fs:';
   const names = FORMS_OF[protocol];
   if (names === undefined) throw new TypeError(`expected a folder, or a URL of ${Object.keys(FORMS_OF).map((name) => `${name}//`).join(', ')}, got ${protocol}//`);
   const form = FORMS.find(({ name }) => name === (format ?? names[0]));
   if (form === undefined || !names.includes(form.name)) throw new TypeError(`expected the format of ${protocol}// to be one of ${names.join(', ')}, got ${format}`);
-  return { form, place: openOf(protocol, url, { ...options, text }) };
+  return { form, place: await openOf(protocol, url, { ...options, text }) };
 }
 
-function openOf(protocol: string, url: URL | undefined, { text, username, password }: PlaceOptions & { readonly text: string }): Place {
+// Clients are loaded where they are needed: the command line starts without them.
+async function openOf(protocol: string, url: URL | undefined, { text, username, password }: PlaceOptions & { readonly text: string }): Promise<Place> {
   if (url === undefined) return folders(pathsOf(text));
-  if (protocol === 'fs:') return folders(pathsOf(decodeURIComponent(url.pathname)));
-  if (protocol === 's3:') return bucketObjects(bucketOf(url));
+  if (protocol === 'fs:') return folders(pathsOf(pathOf(url)));
+  if (protocol === 's3:') {
+    const bucket = bucketOf(url);
+    const { bucketObjects } = await import('./bucket.js');
+    return bucketObjects(bucket);
+  }
+  const { redisKeys } = await import('./redis-keys.js');
   return redisKeys(url, { username, password });
+}
+
+// What looks like a URL is none of a folder's names.
+function urlOf(text: string): URL | undefined {
+  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return undefined;
+  if (!URL.canParse(text)) throw new TypeError('expected a folder or a URL, got a URL that is not well-formed; a password in it has to be percent-encoded');
+  return new URL(text);
+}
+
+function pathOf(url: URL): string {
+  try {
+    return decodeURIComponent(url.pathname);
+  } catch (cause) {
+    throw new TypeError('expected the path of fs:// to be percent-encoded text', { cause });
+  }
 }
 
 function pathsOf(text: string): string[] {

@@ -24,8 +24,9 @@ export function redisKeys(url: URL, { username, password }: RedisCredentials): P
     commandTimeout: COMMAND_LIMIT_MS,
     retryStrategy: null,
   });
-  // What went wrong is what the commands reject with; without a listener Node would end the process.
-  client.on('error', () => undefined);
+  // Where the server refuses the connection, commands only say that it is closed.
+  let refusal: Error | undefined;
+  client.on('error', (error: Error) => (refusal = error));
 
   const ask = async <T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> => {
     signal?.throwIfAborted();
@@ -33,7 +34,7 @@ export function redisKeys(url: URL, { username, password }: RedisCredentials): P
       if (client.status === 'wait') await client.connect();
       return await work();
     } catch (cause) {
-      throw toKvError(cause, label);
+      throw toKvError(cause instanceof Error && cause.name === 'ReplyError' ? cause : (refusal ?? cause), label);
     }
   };
 

@@ -28,8 +28,8 @@ export interface Room {
    * in as far as it is larger than what it replaces. Rejects with KV_NO_SPACE where too many deletes fail.
    */
   enter(arrival: Arrival, signal: AbortSignal | undefined): Promise<() => void>;
-  /** Makes the key busy as soon as nobody else does, until the returned function is called. */
-  occupy(key: string): Promise<() => void>;
+  /** Makes the key busy until the returned function is called: it is being deleted. */
+  occupy(key: string): () => void;
   /** Removes what has expired and what is over the bounds. Rejects with the first failure. */
   sweep(signal: AbortSignal | undefined): Promise<SweepResult>;
 }
@@ -99,8 +99,7 @@ export function room({ ledger, now, remove }: RoomOptions): Room {
         }
       }),
 
-    async occupy(key) {
-      while (busy.has(key)) await someRelease();
+    occupy(key) {
       busy.add(key);
       return () => release(key);
     },

@@ -106,27 +106,35 @@ export class ControlClient {
       if (this.#access.database !== 0) await redis.select(this.#access.database);
       return redis;
     } catch (cause) {
-      redis.disconnect();
+      end(redis);
       const reply = asReplyOrUndefined(cause) ?? asReplyOrUndefined(lastError);
-      throw reply ?? new LostConnection(lastError ?? cause, false);
+      throw reply ?? lost(lastError ?? cause);
     }
   }
 
   #end(client: Client): void {
-    client.redis?.disconnect();
-    client.redis?.stream?.destroy(); // disconnect() would wait for a server that does not answer
-    // Still waiting for the password, say: it ends as soon as it has begun.
-    void client.ready.then((redis) => redis.disconnect(), () => undefined);
+    if (client.redis !== undefined) end(client.redis);
+    void client.ready.then(end, () => undefined); // where it waits for the password still
   }
+}
+
+function end(redis: Redis): void {
+  redis.disconnect();
+  redis.stream?.destroy(); // disconnect() waits for a server that does not answer
 }
 
 function asReply(cause: unknown): ReplyError {
   const reply = asReplyOrUndefined(cause);
   if (reply !== undefined) return reply;
-  throw new LostConnection(cause, false);
+  throw lost(cause);
 }
 
-/** ioredis keeps the command with its error, so a password too: that error must not travel on. */
+/** ioredis keeps the command with its error, so a password too: none of its own errors travels on. */
 function asReplyOrUndefined(cause: unknown): ReplyError | undefined {
   return cause instanceof Error && cause.name === 'ReplyError' ? new ReplyError(cause.message) : undefined;
+}
+
+function lost(cause: unknown): LostConnection {
+  const isOfSocket = cause instanceof Error && 'code' in cause && !('command' in cause);
+  return new LostConnection(isOfSocket ? cause : undefined, false);
 }

@@ -33,7 +33,7 @@ export function collect(limit: number): Sink {
     write(chunk) {
       bytes += chunk.byteLength;
       if (bytes > limit) throw notS3(`has more than ${limit} bytes`);
-      chunks.push(Uint8Array.from(chunk));
+      chunks.push(Buffer.from(chunk)); // its memory is used again for the next one
       return true;
     },
     end: () => Buffer.concat(chunks),
@@ -46,7 +46,7 @@ export function collectStart(limit: number): Sink {
   let bytes = 0;
   return {
     write(chunk) {
-      chunks.push(Uint8Array.from(chunk.subarray(0, limit - bytes)));
+      chunks.push(Buffer.from(chunk.subarray(0, limit - bytes)));
       bytes = Math.min(limit, bytes + chunk.byteLength);
       return bytes < limit;
     },

@@ -50,9 +50,7 @@ export function link(bytesPerSecond: number, clock: Clock): Link {
           },
         };
         const giveUp = (): void => {
-          transfer.bytesLeft = 0; // if its turn is now, it gets no other
-          const index = waiting.indexOf(transfer);
-          if (index !== -1) waiting.splice(index, 1);
+          transfer.bytesLeft = 0; // its next turn takes no time and is the last one
           reject(signal?.reason);
         };
         signal?.addEventListener('abort', giveUp, { once: true });

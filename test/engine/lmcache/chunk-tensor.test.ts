@@ -21,6 +21,7 @@ describe('the layout of LMCache’s data', () => {
     ['MLA', metadataOf('KV_MLA_FMT', 'fp8_e4m3fn', [1, 3, 4, 8]), { headDim: 2 }, { order: 'mla', dtype: 'f8_e4m3', layers: 3, tokens: 4, kvHeads: 1, headDim: 8 }],
     ['fused, if that is said', metadataOf('KV_2LTD', 'float', [1, 3, 4, 8]), { order: 'fused', headDim: 2 }, { order: 'fused', dtype: 'f32', layers: 3, tokens: 4, kvHeads: 2, headDim: 2 }],
     ['fused of the multiprocess server', metadataOf('KV_2LTD', 'uint8', [3, 4, 8]), { order: 'fused', headDim: 4 }, { order: 'fused', dtype: 'u8', layers: 3, tokens: 4, kvHeads: 1, headDim: 4 }],
+    ['rows of vLLM’s CPU pages', metadataOf('KV_2LTD', 'bfloat16', [3, 4, 8]), { order: 'vllm_cpu_rows', headDim: 2, blockTokens: 2 }, { order: 'vllm_cpu_rows', layers: 3, tokens: 4, kvHeads: 2, headDim: 2, blockTokens: 2 }],
   ])('%s is understood', (_, metadata, hints, expected) => {
     const layout = layoutOf(metadata, hints);
     expect(layout).toMatchObject(expected);
@@ -30,6 +31,8 @@ describe('the layout of LMCache’s data', () => {
   it.each<[string, RemoteMetadata, TensorHints]>([
     ['fused without a word of it', metadataOf('KV_2LTD', 'bfloat16', [1, 3, 4, 16]), {}],
     ['fused without the dims of a head', metadataOf('KV_2LTD', 'bfloat16', [1, 3, 4, 16]), { order: 'fused' }],
+    ['rows of CPU pages without their blocks', metadataOf('KV_2LTD', 'bfloat16', [3, 4, 16]), { order: 'vllm_cpu_rows', headDim: 2 }],
+    ['rows of CPU pages that are no whole blocks', metadataOf('KV_2LTD', 'bfloat16', [3, 5, 16]), { order: 'vllm_cpu_rows', headDim: 2, blockTokens: 2 }],
     ['three dimensions', metadataOf('KV_2LTD', 'bfloat16', [3, 4, 16]), {}],
     ['heads that do not fill a row', metadataOf('KV_2LTD', 'bfloat16', [2, 3, 4, 16]), { headDim: 5 }],
     ['a row of too many elements', metadataOf('KV_2LTD', 'uint8', [2, 1, 1, 65537]), {}],

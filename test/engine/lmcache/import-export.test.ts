@@ -206,6 +206,8 @@ describe('a wrong call', () => {
     ['no place', ['--store', 'fs:///tmp/x'], 'expected --from'],
     ['a place of an unknown kind', ['--from', 'ftp://host', '--store', 'fs:///tmp/x'], '--from: expected a folder'],
     ['a format that the place cannot have', ['--from', '/tmp/x', '--format', 's3', '--store', 'fs:///tmp/x'], 'to be one of fs, fs-raw, mp-fs'],
+    ['a URL that is none', ['--from', 'redis://user:secret@host:port', '--store', 'fs:///tmp/x'], 'not well-formed'],
+    ['a path that is none', ['--from', 'fs:///%zz', '--store', 'fs:///tmp/x'], 'percent-encoded'],
     ['a shape that is none', ['--from', '/tmp/x', '--shape', '2,x,3', '--store', 'fs:///tmp/x'], '--shape'],
     ['a prefix in a bucket', ['--from', 's3://bucket/prefix', '--store', 'fs:///tmp/x'], 'at the top of a bucket'],
   ])('is refused: %s', async (_, args, message) => {
