@@ -1,9 +1,9 @@
 // `npm test`: sets itself up, runs everything that tells whether the tree is sound, and prints the total last.
-// `npm test -- NAME...` runs only these: types, vitest, addon, threads, oracle.
+// `npm test -- NAME...` runs only these: types, vitest, lmcache, addon, threads, oracle.
 import { countPrograms, runStep } from './test/count.mjs';
 import { addonPrograms, oracleProgram } from './test/programs.mjs';
 import { provideLibraries } from './test/system-libraries.mjs';
-import { types, vitest } from './test/typescript.mjs';
+import { lmcache, types, vitest } from './test/typescript.mjs';
 import { setUp } from './setup.mjs';
 
 const ORACLE_PACKAGES = 'libavcodec-dev libavutil-dev libde265-dev';
@@ -11,6 +11,7 @@ const ORACLE_PACKAGES = 'libavcodec-dev libavutil-dev libde265-dev';
 const STEPS = {
   types,
   vitest,
+  lmcache,
   addon: () => countPrograms(() => [...addonPrograms('plain'), ...addonPrograms('asan')]),
   threads: () => countPrograms(() => addonPrograms('tsan')),
   oracle: () => (hasOracle ? countPrograms(oracleProgram) : withoutOracle()),

@@ -38,8 +38,8 @@ const STAGING_BUFFERS = 8;
  * by the one that was found below it, or deleted where only a part of that was read.
  *
  * `put` goes to all tiers at once, resolves when all have it or have failed, and rejects only if none took it. A tier that failed may have an
- * older value: that is deleted, and until this has worked the tier is not asked for this key. (So it is remembered in this process, of
- * the last 65,536 such keys.) `delete` rejects if any tier failed; the key is a miss nevertheless. `list` gives what the tiers that answer have
+ * older value: that is deleted, and until this has worked the tier is not asked for this key. (This process remembers it, of the last 65,536
+ * such keys.) Of a put that the caller aborts, what the last tier has counts, old or new, and the others forget the key. `delete` rejects if any tier failed; the key is a miss nevertheless. `list` gives what the tiers that answer have
  * and then rejects if one failed, so a list that ends well is whole.
  */
 export function tiered(connectors: readonly StorageConnector[], options: TieredOptions = {}): TieredConnector {
@@ -104,19 +104,23 @@ export function tiered(connectors: readonly StorageConnector[], options: TieredO
     return damaged.length > 0 ? upward.discard(key, damaged) : undefined;
   }
 
-  /** Puts to all tiers, and sees to it that those that failed do not give an older value. */
+  /** Puts to all tiers, and sees to it that none of them gives an older value than another. */
   async function store(key: string, value: Uint8Array, options: PutOptions): Promise<void> {
     const outcomes = await Promise.allSettled(tiers.map((tier) => tier.attempt(options.signal, (call) => tier.connector.put(key, value, { ...options, ...call }))));
     watch.changed(key);
-    const failed = tiers.filter((_, i) => !isDone(outcomes[i]));
-    if (failed.length === tiers.length) throw failureOf(outcomes);
-    times.note(key, options.ttlMs);
-    for (const tier of tiers) {
-      if (failed.includes(tier)) tier.doubt(key);
-      else tier.trust(key);
+    const took = tiers.filter((_, i) => isDone(outcomes[i]));
+    const isGivenUp = outcomes.some(({ status }) => status === 'rejected');
+    if (took.length === 0 && !isGivenUp) throw failureOf(outcomes);
+    // After a put that was given up the last tier is right, old or new: the others are sure to lose the value some day.
+    const isUndone = isGivenUp && !isDone(outcomes.at(-1));
+    const doubtful = tiers.filter((tier, i) => (isUndone ? i < tiers.length - 1 : !took.includes(tier)));
+    for (const tier of doubtful) tier.doubt(key);
+    if (!isUndone) {
+      for (const tier of took) tier.trust(key);
+      times.note(key, options.ttlMs);
     }
-    await Promise.all(failed.map((tier) => tier.discard(key)));
-    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    await Promise.all(doubtful.map((tier) => tier.discard(key)));
+    if (isGivenUp) throw failureOf(outcomes);
   }
 
   async function remove(key: string, options: CallOptions): Promise<boolean> {

@@ -11,10 +11,15 @@ export function types() {
 }
 
 /** All test/**\/*.test.ts. */
-export function vitest() {
-  const report = '.cache/vitest.json';
+export const vitest = () => runVitest('vitest');
+
+/** test/lmcache: our reading and writing of LMCache's objects beside the real LMCache. */
+export const lmcache = () => runVitest('lmcache', '--config', 'test/lmcache/vitest.config.ts');
+
+function runVitest(name, ...options) {
+  const report = `.cache/${name}.json`;
   rmSync(join(ROOT, report), { force: true });
-  const failure = failureOf(() => run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`]));
+  const failure = failureOf(() => run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...options, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`]));
   const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(join(ROOT, report), 'utf8'));
   // A file that does not even load, or an error outside any test, fails the run without failing a test.
   return { passed: numPassedTests, failed: failure ? Math.max(1, numFailedTests) : 0, skipped: numPendingTests + numTodoTests };

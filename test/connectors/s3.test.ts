@@ -75,6 +75,21 @@ describe('objects', () => {
     expect.assertions(1);
   });
 
+  it('are listed by their names, whether the server encodes them in a listing or not', async () => {
+    const keys = ['a%b', 'a+b', 'a&b', "it's", 'model@8@0'];
+    for (const key of keys) await connect().put(key, patternBytes(1));
+    const all = keys.sort().map((key) => ({ key, bytes: 1 }));
+    expect(await listed(connect(), '')).toEqual(all);
+    proxy.set(async ({ forward, send }) => {
+      const answer = await forward();
+      const plain = answer.body.toString().replace(/<EncodingType>url<\/EncodingType>/, '');
+      const body = Buffer.from(plain.replace(/<Key>(.*?)<\/Key>/g, (_, name: string) => `<Key>${decodeURIComponent(name).replaceAll('&', '&amp;')}</Key>`));
+      send({ ...answer, headers: { ...answer.headers, 'content-length': body.byteLength }, body });
+    });
+    expect(await listed(connect({ endpoint: proxy.endpoint }), '')).toEqual(all);
+    proxy.set(undefined);
+  });
+
   it('are listed over several pages', async () => {
     const connector = connect();
     const keys = Array.from({ length: 1003 }, (_, i) => `key/${String(i).padStart(4, '0')}`);

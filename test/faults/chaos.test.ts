@@ -1,11 +1,13 @@
 // Wrong bytes delivered: none, over more than 100,000 gets under random faults.
 //
 //   KV_CHAOS_SEED=N   replays the calls and faults of one run     KV_CHAOS_SCALE=N   N times as many gets
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { filesystem } from '../../connectors/storage/filesystem.js';
+import { memory } from '../../connectors/storage/memory.js';
 import { redis } from '../../connectors/storage/redis.js';
 import { s3 } from '../../connectors/storage/s3.js';
 import type { StorageConnector } from '../../lib/store/connector.js';
@@ -79,10 +81,10 @@ function held(): { readonly descriptors: number; readonly resources: readonly st
 
 describe(`chaos, seed ${SEED}`, () => {
   it.each([
-    ['filesystem', 'bytes', 30_000, 150],
-    ['filesystem', 'objects', 25_000, 150],
-    ['redis', 'bytes', 30_000, 150],
-    ['redis', 'objects', 15_000, 150],
+    ['filesystem', 'bytes', 40_000, 150],
+    ['filesystem', 'objects', 12_000, 150],
+    ['redis', 'bytes', 34_000, 150],
+    ['redis', 'objects', 10_000, 150],
     ['s3', 'bytes', 4000, 400],
     ['s3', 'objects', 2000, 400],
   ] as const)('%s, %s: right bytes or a miss, in time, and nothing left open', { timeout: LIMIT_MS }, async (name, level, gets, deadlineMs) => {
@@ -103,5 +105,60 @@ describe(`chaos, seed ${SEED}`, () => {
     expect(report.notRecovered).toBe(0);
     expect(report.closeMs).toBeLessThan(1000);
     await vi.waitFor(() => expect(held()).toEqual(before), { timeout: 1000 });
+  });
+});
+
+describe('the harness notices', () => {
+  const quiet: Disturber = { everyMs: 10, next: () => 'none', calm: async () => undefined };
+  const run = (change: (inner: StorageConnector) => Partial<StorageConnector>): Promise<ChaosReport> => {
+    const inner = memory();
+    return runChaos(bytesSubject({ ...inner, ...change(inner) }), quiet, { seed: 1, gets: 2000, deadlineMs: 30, concurrency: 8 });
+  };
+
+  it('nothing where nothing is wrong', async () => {
+    const { failures, overdue, notRecovered, hits } = await run(() => ({}));
+    expect({ failures, overdue, notRecovered }).toEqual({ failures: [], overdue: 0, notRecovered: 0 });
+    expect(hits).toBeGreaterThan(1000);
+  });
+
+  it('one wrong bit in one of a hundred values', async () => {
+    let gets = 0;
+    const { failures } = await run((inner) => ({
+      async get(key, options) {
+        const value = await inner.get(key, options);
+        if (value !== undefined && value.byteLength > 0 && ++gets % 100 === 0) value[value.byteLength >> 1] = (value[value.byteLength >> 1] ?? 0) ^ 1;
+        return value;
+      },
+    }));
+    expect(failures[0]).toContain('of no version');
+  });
+
+  it('the value of another key', async () => {
+    let gets = 0;
+    const { failures } = await run((inner) => ({ get: (key, options) => inner.get(++gets % 100 === 0 ? 'chaos/0' : key, options) }));
+    expect(failures[0]).toContain('of no version');
+  });
+
+  it('calls that settle late', async () => {
+    let gets = 0;
+    const late = (): Promise<unknown> => (++gets % 100 === 0 ? once(AbortSignal.timeout(120), 'abort') : Promise.resolve());
+    const { overdue } = await run((inner) => ({ get: async (key, { signal: _, ...options } = {}) => late().then(() => inner.get(key, options)) }));
+    expect(overdue).toBeGreaterThan(10);
+  });
+
+  it('an error without a code', async () => {
+    let gets = 0;
+    const { failures } = await run((inner) => ({
+      async get(key, options) {
+        if (++gets === 100) throw new TypeError('cannot read properties of undefined');
+        return inner.get(key, options);
+      },
+    }));
+    expect(failures[0]).toContain('cannot read properties');
+  });
+
+  it('a store that does not come back', async () => {
+    const { notRecovered } = await run((inner) => ({ get: async (key, options) => (key === 'chaos/7' ? undefined : inner.get(key, options)) }));
+    expect(notRecovered).toBe(1);
   });
 });

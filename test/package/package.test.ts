@@ -1,7 +1,7 @@
 // `npm pack`, installed by npm into an empty project in a folder with a space, and used there as a user would. Takes about a minute.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -12,6 +12,15 @@ const MINUTES = 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'kvreel package-'));
 const project = join(folder, 'empty project');
 const installed = join(project, 'node_modules/kvreel');
+
+const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { readonly exports: Record<string, unknown>; readonly devDependencies: Record<string, string> };
+/** What can be imported: `kvreel`, `kvreel/connectors/s3`, ... */
+const MODULES = Object.keys(manifest.exports).filter((path) => path !== './package.json').map((path) => path.replace('.', 'kvreel'));
+/** Cannot be loaded without an optional package. */
+const NEEDS_PROM_CLIENT = 'kvreel/connectors/measured/prometheus';
+const PEERS = ['prom-client', '@opentelemetry/api'];
+const PROGRAMS = ['consumer', 'connectors', 'sinks'];
+const KINDS = ['m', 'c'] as const;
 
 interface Ended {
   readonly status: number | null;
@@ -29,7 +38,9 @@ async function run(command: string, args: readonly string[], cwd: string, env: R
   return { status, output: Buffer.concat(output).toString() };
 }
 
-const consume = (kind: 'm' | 'c') => run(process.execPath, [`consumer.${kind}js`, join(folder, `store-${kind}`)], project);
+const runProgram = (name: string, kind: 'm' | 'c') => run(process.execPath, [`${name}.${kind}js`, join(folder, `${name}-${kind}`)], project);
+const consume = (kind: 'm' | 'c') => runProgram('consumer', kind);
+const npmInstall = (...packages: readonly string[]) => run('npm', ['install', ...packages, '--no-audit', '--no-fund'], project);
 const rebuild = (env: Record<string, string> = {}) => run('npm', ['rebuild', 'kvreel', '--foreground-scripts'], project, env);
 const removePrebuilt = () => rmSync(join(installed, 'prebuilds'), { recursive: true, force: true });
 
@@ -38,9 +49,26 @@ beforeAll(async () => {
   const [tarball = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
   mkdirSync(project);
   writeFileSync(join(project, 'package.json'), '{ "private": true }\n');
-  expect(await run('npm', ['install', join(folder, tarball), '--no-audit', '--no-fund'], project)).toMatchObject({ status: 0 });
-  for (const kind of ['m', 'c']) copyFileSync(join(import.meta.dirname, 'consumer.ts.txt'), join(project, `consumer.${kind}ts`));
+  expect(await npmInstall(join(folder, tarball))).toMatchObject({ status: 0 });
+  for (const name of PROGRAMS) for (const kind of KINDS) copyFileSync(join(import.meta.dirname, `${name}.ts.txt`), join(project, `${name}.${kind}ts`));
 }, 5 * MINUTES);
+
+/** Compiles programs to JavaScript beside them, and checks all types that they use, those of the package too. */
+async function compile(...names: readonly string[]): Promise<Ended> {
+  const options = ['--module', 'nodenext', '--target', 'es2022', '--strict', '--exactOptionalPropertyTypes'];
+  const types = ['--typeRoots', join(ROOT, 'node_modules/@types'), '--types', 'node'];
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+  return run(process.execPath, [tsc, ...options, ...types, ...names.flatMap((name) => KINDS.map((kind) => `${name}.${kind}ts`))], project);
+}
+
+/** The names that a module exports, or the message of what it throws when it is loaded. */
+async function load(module: string, kind: 'm' | 'c'): Promise<unknown> {
+  const load = kind === 'm' ? `import(${JSON.stringify(module)})` : `Promise.resolve().then(() => require(${JSON.stringify(module)}))`;
+  const show = '(value) => console.log(JSON.stringify(value))';
+  const script = `${load}.then((module) => Object.keys(module).sort(), (error) => error.message.split('\\n')[0]).then(${show})`;
+  const { status, output } = await run(process.execPath, [`--input-type=${kind === 'm' ? 'module' : 'commonjs'}`, '--eval', script], project);
+  return status === 0 ? JSON.parse(output) : output;
+}
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -52,19 +80,41 @@ describe('the package', () => {
   });
 
   it('has types that hold for ES modules and for CommonJS', { timeout: MINUTES }, async () => {
-    const options = ['--module', 'nodenext', '--target', 'es2022', '--strict', '--exactOptionalPropertyTypes'];
-    const types = ['--typeRoots', join(ROOT, 'node_modules/@types'), '--types', 'node'];
-    const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
-    expect(await run(process.execPath, [tsc, ...options, ...types, 'consumer.mts', 'consumer.cts'], project)).toEqual({ status: 0, output: '' });
+    expect(await compile('consumer', 'connectors')).toEqual({ status: 0, output: '' });
   });
 
-  it.each(['m', 'c'] as const)('encodes, decodes, stores and fetches: .%sjs', async (kind) => {
+  it.each(KINDS)('encodes, decodes, stores and fetches: .%sjs', async (kind) => {
     expect(await consume(kind)).toEqual({ status: 0, output: 'round trips are right\n' });
+  });
+
+  it.each(KINDS)('has connectors that work, or say why not: .%sjs', { timeout: MINUTES }, async (kind) => {
+    expect(await runProgram('connectors', kind)).toEqual({ status: 0, output: 'connectors are right\n' });
+  });
+
+  it.each(MODULES.filter((module) => module !== NEEDS_PROM_CLIENT))('gives the same names to import and require, without optional packages: %s', async (module) => {
+    const names = await load(module, 'm');
+    expect(names).toEqual(expect.arrayContaining([expect.any(String)]));
+    expect(await load(module, 'c')).toEqual(names);
+  });
+
+  it('names the optional package that is missing where it is needed', async () => {
+    for (const kind of KINDS) expect(await load(NEEDS_PROM_CLIENT, kind)).toMatch(/^Cannot find (package|module) 'prom-client'/);
+    const script = `import('kvreel').then(({ encode }) => encode({ layout: { order: 'bytes', dtype: 'u8', layers: 1, tokens: 1, kvHeads: 1, headDim: 1 }, data: new Uint8Array(1) }, { coder: 'zstd' })).catch((error) => console.log(error.code, error.message))`;
+    expect((await run(process.execPath, ['--eval', script], project)).output).toMatch(/^KV_MISSING_DEPENDENCY .*@bokuweb\/zstd-wasm/);
+  });
+
+  it('works with the optional packages where they are installed', { timeout: 2 * MINUTES }, async () => {
+    expect(await npmInstall(...PEERS.map((name) => `${name}@${manifest.devDependencies[name]}`))).toMatchObject({ status: 0 });
+    expect(await compile('sinks')).toEqual({ status: 0, output: '' });
+    for (const kind of KINDS) {
+      expect(await load(NEEDS_PROM_CLIENT, kind)).toEqual(['prometheusSink']);
+      expect(await runProgram('sinks', kind)).toEqual({ status: 0, output: 'sinks are right\n' });
+    }
   });
 
   it('says what to do where the addon is missing', async () => {
     removePrebuilt();
-    for (const kind of ['m', 'c'] as const) {
+    for (const kind of KINDS) {
       const { status, output } = await consume(kind);
       expect(status).toBe(1);
       expect(output).toMatch(/^KV_ADDON_MISSING: .*npm rebuild kvreel/);

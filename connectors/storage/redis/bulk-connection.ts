@@ -2,7 +2,7 @@
 // answer is not as it must be: so nothing writes to a caller's memory late, and no call meets what another one left behind.
 // Each call begins with ECHO of a text of its own: whatever mixed up answers on the way, a value that follows it is this call's.
 import { randomBytes } from 'node:crypto';
-import { connect as connectPlain, type Socket } from 'node:net';
+import { connect as connectPlain, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { abortable } from './abortable.js';
 import { command, type Command } from './command.js';
@@ -49,8 +49,8 @@ export class BulkConnection {
 
   private constructor(address: Address, { tls }: Access) {
     const where = 'socketPath' in address ? { path: address.socketPath } : address;
-    this.#socket = tls === undefined ? this.#connectPlain(where) : connectTls({ ...where, ...tls });
-    if (tls !== undefined) this.#socket.on('data', (bytes: Uint8Array) => this.#receive(bytes)); // it knows no `onread`
+    const onread = this.#reading();
+    this.#socket = tls === undefined ? connectPlain({ ...where, onread }) : connectTls({ ...where, ...tls, onread });
     this.#socket.setNoDelay(true);
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#socket.once('error', (cause) => (this.#error = cause));
@@ -118,18 +118,19 @@ export class BulkConnection {
     this.#socket.destroy();
   }
 
-  #connectPlain(where: { readonly path: string } | { readonly host: string; readonly port: number }): Socket {
+  /** Reads a value straight into its place, all else through a small buffer. */
+  #reading(): OnReadOpts {
     const small = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
     const callback = (count: number, memory: Uint8Array): boolean => {
       if (memory === small) this.#receive(small.subarray(0, count));
       else this.#parser.advance(count);
       return true;
     };
-    const nextBuffer = (): Uint8Array => {
+    const buffer = (): Uint8Array => {
       const room = this.#parser.room;
       return room !== undefined && room.byteLength >= DIRECT_BYTES ? room : small;
     };
-    return connectPlain({ ...where, onread: { buffer: nextBuffer, callback } });
+    return { buffer, callback };
   }
 
   #connected(event: 'connect' | 'secureConnect'): Promise<void> {

@@ -115,7 +115,7 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
         const page = await client.send(new ListObjectsV2Command({ Bucket, Prefix, EncodingType: 'url', ...(from === undefined ? {} : { ContinuationToken: from }) }), abortBy(signal));
         const items = (page.Contents ?? []).map(({ Key, Size, LastModified }) => {
           if (Key === undefined || Size === undefined || LastModified === undefined) throw notS3('lists an object without name, size or time');
-          return { name: fromUrl(Key), bytes: Size, storedAtMs: LastModified.getTime() };
+          return { name: plainName(Key, page.EncodingType), bytes: Size, storedAtMs: LastModified.getTime() };
         });
         return { items, next: nextPlace(page.IsTruncated, page.NextContinuationToken, from) };
       }, signal),
@@ -123,10 +123,10 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
     listUploads: (Prefix, from, signal) =>
       run(async (client, { ListMultipartUploadsCommand }) => {
         const place = from === undefined ? {} : { KeyMarker: from.keyMarker, UploadIdMarker: from.uploadIdMarker };
-        const page = await client.send(new ListMultipartUploadsCommand({ Bucket, Prefix, ...place }), abortBy(signal));
+        const page = await client.send(new ListMultipartUploadsCommand({ Bucket, Prefix, EncodingType: 'url', ...place }), abortBy(signal));
         const items = (page.Uploads ?? []).map(({ Key, UploadId, Initiated }) => {
           if (Key === undefined || UploadId === undefined || Initiated === undefined) throw notS3('lists an upload without name, id or time');
-          return { name: Key, uploadId: UploadId, begunAtMs: Initiated.getTime() };
+          return { name: plainName(Key, page.EncodingType), uploadId: UploadId, begunAtMs: Initiated.getTime() };
         });
         const { NextKeyMarker: keyMarker, NextUploadIdMarker: uploadIdMarker = '' } = page;
         return { items, next: nextPlace(page.IsTruncated, keyMarker === undefined ? undefined : { keyMarker, uploadIdMarker }, from) };
@@ -168,8 +168,8 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
       }, signal),
 
     async close() {
-      const sdk = await loaded?.catch(() => undefined);
-      sdk?.client.destroy();
+      const opened = await loaded?.catch(() => undefined);
+      opened?.client.destroy();
     },
   };
 }
@@ -210,11 +210,13 @@ function whenGone<T>(cause: unknown, value: T): T {
   throw cause;
 }
 
-function fromUrl(text: string): string {
+/** Names are asked for as in URLs, because XML cannot carry all that others may have put there; not every server does so. */
+function plainName(name: string, encoding: string | undefined): string {
+  if (encoding !== 'url') return name;
   try {
-    return decodeURIComponent(text.replaceAll('+', ' '));
+    return decodeURIComponent(name.replaceAll('+', ' '));
   } catch {
-    throw notS3('lists a name that is not encoded as asked');
+    throw notS3('lists a name that is not encoded as it says');
   }
 }
 
