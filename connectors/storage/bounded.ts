@@ -1,7 +1,7 @@
 // The books (bounded/ledger.ts) are a guess that errs on the high side; the storage is the truth. A get asks the storage even where the
 // books know nothing, and corrects them.
 import { KvError } from '../../lib/errors.js';
-import type { CallOptions, GetOptions, ListedValue, PutOptions, StorageConnector, SweepResult } from '../../lib/store/connector.js';
+import type { CallOptions, GetOptions, ListedValue, PutOptions, SoundnessCheck, StorageConnector, SweepResult } from '../../lib/store/connector.js';
 import { checkKey, checkPrefix, checkPut, checkRange } from './arguments.js';
 import { secondSight } from './bounded/admission.js';
 import { ledger, type Entry } from './bounded/ledger.js';
@@ -52,7 +52,7 @@ export interface BoundedConnector extends StorageConnector {
  *
  * Beside what the inner connector rejects with, a put rejects with KV_NO_SPACE if the value alone is larger than a bound, or if deletes
  * fail. A put that was cut off, or whose outcome the storage did not tell, may have taken effect: its bytes stay counted until the
- * key is read, deleted or, before all others, evicted.
+ * key is read, deleted or, before all others, evicted. While a value is replaced, the storage may hold the old one beside the new.
  */
 export function bounded(inner: StorageConnector, options: BoundedOptions): BoundedConnector {
   checkBoundedOptions(options);
@@ -60,6 +60,7 @@ export function bounded(inner: StorageConnector, options: BoundedOptions): Bound
   const groupMaxBytes = quota?.maxBytes ?? Infinity;
   const { name } = inner;
   const supports = { range: inner.supports.range, ttl: true };
+  const repair = inner.repair?.bind(inner);
   const life = lifeCycle(name);
   const closing = new AbortController();
   const books = ledger({ maxBytes, groupMaxBytes });
@@ -147,6 +148,19 @@ export function bounded(inner: StorageConnector, options: BoundedOptions): Bound
     }
   }
 
+  /** Does what changes a stored value without a need for room. */
+  function change<T>(key: string, { signal }: CallOptions, work: () => Promise<T>): Promise<T> {
+    return turns.run(key, signal, async () => {
+      const leave = places.occupy(key);
+      try {
+        return await work();
+      } finally {
+        leave();
+        watch.changed(key);
+      }
+    });
+  }
+
   /** Corrects the books by what a get saw. */
   function note(key: string, before: Entry | undefined, mark: KeyMark, seen: Seen | undefined): void {
     // A put or delete that took place meanwhile knows better.
@@ -201,17 +215,11 @@ export function bounded(inner: StorageConnector, options: BoundedOptions): Bound
       life.run(options, async () => {
         checkKey(key);
         start();
-        return turns.run(key, options.signal, async () => {
-          const leave = places.occupy(key);
-          try {
-            const wasExpired = isExpired(books.find(key));
-            const wasThere = await inner.delete(key, options);
-            books.remove(key);
-            return wasThere && !wasExpired;
-          } finally {
-            leave();
-            watch.changed(key);
-          }
+        return change(key, options, async () => {
+          const wasExpired = isExpired(books.find(key));
+          const wasThere = await inner.delete(key, options);
+          books.remove(key);
+          return wasThere && !wasExpired;
         });
       }),
 
@@ -228,6 +236,14 @@ export function bounded(inner: StorageConnector, options: BoundedOptions): Bound
       await rebuilt?.catch(() => undefined);
       await inner.close();
     },
+
+    ...(repair && {
+      repair: (key: string, isSound: SoundnessCheck, options: CallOptions = {}) =>
+        life.run(options, async () => {
+          checkKey(key);
+          return change(key, options, () => repair(key, isSound, options)); // a later get tells the books what came of it
+        }),
+    }),
 
     sweep: (options = {}) =>
       life.run(options, async () => {

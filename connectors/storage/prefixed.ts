@@ -1,4 +1,4 @@
-import type { ListedValue, StorageConnector } from '../../lib/store/connector.js';
+import type { CallOptions, ListedValue, SoundnessCheck, StorageConnector } from '../../lib/store/connector.js';
 import { checkKey, checkPrefix, MAX_KEY_BYTES } from './arguments.js';
 
 /**
@@ -12,6 +12,8 @@ export function prefixed(inner: StorageConnector, prefix: string): StorageConnec
   if (prefix.length >= MAX_KEY_BYTES) {
     throw new TypeError(`expected the prefix to leave room for a key within ${MAX_KEY_BYTES} bytes, got ${prefix.length} bytes`);
   }
+
+  const innerRepair = inner.repair?.bind(inner);
 
   function innerKey(key: string): string {
     checkKey(key);
@@ -41,6 +43,10 @@ export function prefixed(inner: StorageConnector, prefix: string): StorageConnec
 
     // All of it: what nobody can get belongs to nobody.
     ...(inner.sweep && { sweep: inner.sweep.bind(inner) }),
+    ...(innerRepair && {
+      // The judge knows the key as we do.
+      repair: async (key: string, isSound: SoundnessCheck, options?: CallOptions) => innerRepair(innerKey(key), (value) => isSound(value, key), options),
+    }),
     close: () => inner.close(),
   };
 }

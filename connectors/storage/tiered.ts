@@ -39,8 +39,10 @@ const STAGING_BUFFERS = 8;
  *
  * `put` goes to all tiers at once, resolves when all have it or have failed, and rejects only if none took it. A tier that failed may have an
  * older value: that is deleted, and until this has worked the tier is not asked for this key. (This process remembers it, of the last 65,536
- * such keys.) Of a put that the caller aborts, what the last tier has counts, old or new, and the others forget the key. `delete` rejects if any tier failed; the key is a miss nevertheless. `list` gives what the tiers that answer have
- * and then rejects if one failed, so a list that ends well is whole.
+ * such keys.) Of a put that the caller aborts, what the last tier has counts, old or new, and the others forget the key.
+ *
+ * `delete` rejects if any tier failed; the key is a miss nevertheless. `list` gives what the tiers that answer have and then rejects if one
+ * failed, so a list that ends well is whole. What other processes change is seen as soon as the upper tiers no longer have the old value.
  */
 export function tiered(connectors: readonly StorageConnector[], options: TieredOptions = {}): TieredConnector {
   checkTieredOptions(connectors, options);
@@ -58,47 +60,34 @@ export function tiered(connectors: readonly StorageConnector[], options: TieredO
   const times = timesToLive(now);
   const upward = promotions({ maxBytes: promotionBytes, turns, remainingMs: times.remainingMs });
 
-  /** Asks the tiers from the top down; the value comes with the tiers above that lack it or have a damaged copy. */
-  async function find(key: string, options: GetOptions): Promise<Found | undefined> {
+  /** Asks the tiers from the top down until one has the key. Rejects with the first failure if none answers. */
+  async function ask<T>(key: string, attempt: (tier: Tier) => Promise<Attempt<T | undefined>>): Promise<Found<T> | undefined> {
     const lacking: Tier[] = [];
     const damaged: Tier[] = [];
-    let firstFailure: { readonly cause: unknown } | undefined;
+    const failures: unknown[] = [];
     let answers = 0;
     for (const tier of tiers) {
       if (tier.isDoubtful(key)) {
         lacking.push(tier);
         continue;
       }
-      const read = await tier.read(key, options);
-      if (!read.isDone) {
-        firstFailure ??= { cause: read.failure };
-        if (isCorrupt(read.failure)) damaged.push(tier);
-        continue;
+      const answer = await attempt(tier);
+      if (!answer.isDone) {
+        failures.push(answer.failure);
+        if (isCorrupt(answer.failure)) damaged.push(tier);
+      } else if (answer.result === undefined) {
+        lacking.push(tier);
+        answers++;
+      } else {
+        return { result: answer.result, lacking, damaged };
       }
-      if (read.result !== undefined) return { value: read.result, lacking, damaged };
-      lacking.push(tier);
-      answers++;
     }
-    if (firstFailure !== undefined && answers === 0) throw firstFailure.cause;
+    if (failures.length > 0 && answers === 0) throw failures[0];
     return undefined;
   }
 
-  async function hasAny(key: string, options: CallOptions): Promise<boolean> {
-    let firstFailure: { readonly cause: unknown } | undefined;
-    let answers = 0;
-    for (const tier of tiers) {
-      if (tier.isDoubtful(key)) continue;
-      const look = await tier.attempt(options.signal, (call) => tier.connector.has(key, call));
-      if (!look.isDone) firstFailure ??= { cause: look.failure };
-      else if (look.result) return true;
-      else answers++;
-    }
-    if (firstFailure !== undefined && answers === 0) throw firstFailure.cause;
-    return false;
-  }
-
   /** Mends the tiers above a hit in the background; undefined if there is nothing to do. */
-  function mend({ value, lacking, damaged }: Found, key: string, options: GetOptions, mark: KeyMark): Promise<void> | undefined {
+  function mend({ result: value, lacking, damaged }: Found<Uint8Array>, key: string, options: GetOptions, mark: KeyMark): Promise<void> | undefined {
     for (const tier of damaged) tier.doubt(key); // not read again before it is mended
     if (lacking.length + damaged.length > 0 && isWhole(value, options)) return upward.start({ key, value, tiers: [...lacking, ...damaged], mark });
     return damaged.length > 0 ? upward.discard(key, damaged) : undefined;
@@ -147,9 +136,9 @@ export function tiered(connectors: readonly StorageConnector[], options: TieredO
         const mark = watch.begin(key);
         let mending: Promise<void> | undefined;
         try {
-          const found = await find(key, options);
+          const found = await ask(key, (tier) => tier.read(key, options));
           mending = found && mend(found, key, options, mark);
-          return found?.value;
+          return found?.result;
         } finally {
           if (mending === undefined) watch.end(key, mark);
           else void mending.finally(() => watch.end(key, mark));
@@ -167,7 +156,8 @@ export function tiered(connectors: readonly StorageConnector[], options: TieredO
       life.run(options, async () => {
         checkKey(key);
         if (times.remainingMs(key) <= 0) return false;
-        return hasAny(key, options);
+        const isThere = await ask(key, (tier) => tier.attempt(options.signal, async (call) => (await tier.connector.has(key, call)) || undefined));
+        return isThere !== undefined;
       }),
 
     delete: (key, options = {}) =>
@@ -201,7 +191,11 @@ export function tiered(connectors: readonly StorageConnector[], options: TieredO
     repair: (key, isSound = () => true, options = {}) =>
       life.run(options, async () => {
         checkKey(key);
-        return turns.run(key, options.signal, () => repairCopies(tiers, key, isSound, options).finally(() => watch.changed(key)));
+        return turns.run(key, options.signal, () => {
+          const ttlMs = times.remainingMs(key);
+          const puts = ttlMs === Infinity ? options : { ...options, ttlMs: Math.max(1, ttlMs) };
+          return repairCopies(tiers, key, isSound, puts).finally(() => watch.changed(key));
+        });
       }),
 
     async close() {
@@ -213,9 +207,9 @@ export function tiered(connectors: readonly StorageConnector[], options: TieredO
   };
 }
 
-/** A value, and the tiers above it that should have it. */
-interface Found {
-  readonly value: Uint8Array;
+/** What a tier has, and the tiers above it that should have it. */
+interface Found<T> {
+  readonly result: T;
   readonly lacking: readonly Tier[];
   readonly damaged: readonly Tier[];
 }

@@ -18,6 +18,11 @@ export function oracleProgram() {
   return build('oracle', (out) => ['test/addon/hevc/build.sh', out, 'hevc_oracle'], 0);
 }
 
+/** The parsers in TypeScript that meet foreign bytes, each for so long; two at a time. */
+export function fuzzProgram() {
+  return [[process.execPath, 'node_modules/vite-node/vite-node.mjs', 'test/fuzz/run.ts', '--', '--seconds', String(FUZZ_SECONDS), '--jobs', '2']];
+}
+
 function build(name, command, fuzzSeconds) {
   const out = `.cache/addon-tests/${name}`;
   console.log(`building ${out} where sources changed`);

@@ -1,4 +1,4 @@
-// GET and SET of the redis connector over TCP beside ioredis on the same server, in turns in the same run; redis-benchmark's own throughput
+// GET and SET of the redis connector over TCP and TLS beside ioredis on the same server, in turns in the same run; redis-benchmark's own throughput
 // stands beside them. Values are some bytes below 2^n: docs/operations.md says why. CPU seconds are this process' alone.
 import { execFileSync } from 'node:child_process';
 import { Redis } from 'ioredis';
@@ -34,18 +34,30 @@ const PARALLEL = 4;
 /** Bytes that one round of a contender moves, about. */
 const ROUND_BYTES = 256 * MIB;
 
-/** Measures get and put of 1 and 4 MiB on the system's Redis 7 (Redis 6.2 where there is none) and Valkey 9. Takes about a minute. */
+/** A server to measure on, and how both clients reach it. */
+interface Place {
+  readonly name: string;
+  readonly server: RedisServer;
+  readonly access: { readonly host: string; readonly port: number; readonly tls?: { readonly ca: string } };
+}
+
+/** Measures get and put of 1 and 4 MiB on the system's Redis 7, with TLS too, (Redis 6.2 where there is none) and Valkey 9. Takes some minutes. */
 export async function redisBench({ rounds, note }: BenchContext): Promise<BenchResult> {
   const { redis6, redis7, valkey9 } = await provideServers();
   const rows: RedisBenchRow[] = [];
   const peers: string[] = [];
-  for (const [serverName, program] of [[redis7 === undefined ? 'Redis 6.2' : 'Redis 7', redis7 ?? redis6], ['Valkey 9', valkey9]] as const) {
-    const server = await startRedis(program);
+  const settings = [
+    { name: 'Valkey 9', program: valkey9, tls: false },
+    ...(redis7 === undefined ? [{ name: 'Redis 6.2', program: redis6, tls: false }] : [false, true].map((tls) => ({ name: tls ? 'Redis 7, TLS' : 'Redis 7', program: redis7, tls }))),
+  ];
+  for (const { name, program, tls } of settings) {
+    const server = await startRedis(program, { tls });
+    const place = { name, server, access: { host: 'localhost', port: server.port, ...(tls && { tls: { ca: server.certificate() } }) } };
     try {
       for (const valueBytes of SIZES) {
-        note(`redis: ${serverName}, ${sizeText(valueBytes)}`);
-        rows.push(...(await benchOne(serverName, server, valueBytes, rounds)));
-        peers.push(...redisBenchmark(serverName, server, valueBytes));
+        note(`redis: ${name}, ${sizeText(valueBytes)}`);
+        rows.push(...(await benchOne(place, valueBytes, rounds)));
+        if (!tls) peers.push(...redisBenchmark(place, valueBytes));
       }
     } finally {
       await server.stop();
@@ -55,11 +67,11 @@ export async function redisBench({ rounds, note }: BenchContext): Promise<BenchR
   return { rows, text: `${table(['WHAT', 'VERB', 'VALUE', 'CPU S/GIB', 'MB/S'], cells)}\n${peers.join('\n')}` };
 }
 
-async function benchOne(serverName: string, server: RedisServer, valueBytes: number, rounds: number): Promise<RedisBenchRow[]> {
+async function benchOne(place: Place, valueBytes: number, rounds: number): Promise<RedisBenchRow[]> {
   const keys = Array.from({ length: PARALLEL * 2 }, (_, i) => `bench/${i}`);
   const value = new Uint8Array(valueBytes).map((_, i) => (i * 31) ^ (i >> 8));
   const intos = Array.from({ length: PARALLEL }, () => new Uint8Array(valueBytes));
-  const contenders = [ours(serverName, server, true), ours(serverName, server, false), plain(serverName, server)];
+  const contenders = [ours(place, true), ours(place, false), plain(place)];
   const repeats = Math.max(1, Math.round(ROUND_BYTES / valueBytes / PARALLEL));
 
   const runs = {
@@ -96,20 +108,20 @@ async function benchOne(serverName: string, server: RedisServer, valueBytes: num
   );
 }
 
-function ours(serverName: string, { port }: RedisServer, isPooled: boolean): Contender {
-  const connector = redis({ port });
+function ours({ name, access }: Place, isPooled: boolean): Contender {
+  const connector = redis(access);
   return {
-    name: `${serverName}: kvreel${isPooled ? '' : ', into new memory'}`,
+    name: `${name}: kvreel${isPooled ? '' : ', into new memory'}`,
     get: (key, into) => connector.get(key, isPooled ? { into } : {}),
     ...(isPooled && { put: (key: string, value: Uint8Array) => connector.put(key, value) }),
     close: () => connector.close(),
   };
 }
 
-function plain(serverName: string, { port }: RedisServer): Contender {
-  const client = new Redis({ port });
+function plain({ name, access }: Place): Contender {
+  const client = new Redis({ ...access });
   return {
-    name: `${serverName}: ioredis`,
+    name: `${name}: ioredis`,
     get: (key) => client.getBuffer(key),
     put: (key, value) => client.set(key, Buffer.from(value.buffer)),
     close: () => client.disconnect(),
@@ -133,18 +145,18 @@ async function measure(work: () => Promise<void>): Promise<{ readonly cpuSeconds
 }
 
 /** What the server's own C program reaches, which throws the values away. */
-function redisBenchmark(serverName: string, { port }: RedisServer, valueBytes: number): string[] {
+function redisBenchmark({ name, access }: Place, valueBytes: number): string[] {
   const count = Math.round(ROUND_BYTES / valueBytes);
-  const args = ['-p', String(port), '-d', String(valueBytes), '-n', String(count), '-c', String(PARALLEL), '-t', 'set,get', '--csv'];
+  const args = ['-p', String(access.port), '-d', String(valueBytes), '-n', String(count), '-c', String(PARALLEL), '-t', 'set,get', '--csv'];
   let output: string;
   try {
     output = execFileSync('redis-benchmark', args, { encoding: 'utf8' });
   } catch {
-    return [`${serverName}: redis-benchmark is not there or failed`];
+    return [`${name}: redis-benchmark is not there or failed`];
   }
   return [...output.matchAll(/^"(SET|GET)","([\d.]+)"/gm)].map(([, verb = '', perSecond]) => {
     const speed = (Number(perSecond) * valueBytes) / 1e6;
-    return `${serverName}: redis-benchmark ${verb.toLowerCase()} ${sizeText(valueBytes)}: ${speed.toFixed(0)} MB/s`;
+    return `${name}: redis-benchmark ${verb.toLowerCase()} ${sizeText(valueBytes)}: ${speed.toFixed(0)} MB/s`;
   });
 }
 

@@ -723,6 +723,22 @@ describe('the queue of what expires', () => {
   });
 });
 
+describe('repair', () => {
+  it('is that of the inner connector, while nobody else changes the key', async () => {
+    expect(store().repair).toBeUndefined();
+    const { open, opened } = gate();
+    const repaired = { sound: 1, replaced: 0, deleted: 0, failed: 0 };
+    const connector = bounded({ ...far.connector, repair: () => opened.then(() => repaired) }, { maxBytes: 100 });
+    const repair = connector.repair?.('key', () => true);
+    const put = connector.put('key', patternBytes(10));
+    await turns(3);
+    expect(far.calls).not.toContain('put key');
+    open();
+    expect(await repair).toEqual(repaired);
+    await put;
+  });
+});
+
 describe('options', () => {
   it.each([
     [{ maxBytes: 0 }, RangeError],

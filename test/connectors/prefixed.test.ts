@@ -65,6 +65,25 @@ describe('prefixed', () => {
     expect.assertions(1);
   });
 
+  it('is repaired under its own keys', async () => {
+    const inner = memory();
+    expect(prefixed(inner, PREFIX).repair).toBeUndefined();
+    const asked: string[] = [];
+    const connector = prefixed(
+      {
+        ...inner,
+        async repair(key, isSound) {
+          asked.push(key);
+          return { sound: (await isSound(patternBytes(1), key)) ? 1 : 0, replaced: 0, deleted: 0, failed: 0 };
+        },
+      },
+      PREFIX,
+    );
+    const isSound = (_value: Uint8Array, key: string): boolean => asked.push(key) > 0;
+    expect(await connector.repair?.('key', isSound)).toMatchObject({ sound: 1 });
+    expect(asked).toEqual(['tenants/alice/key', 'key']);
+  });
+
   it('is swept and closed as the inner connector is', async () => {
     const inner = memory();
     expect(prefixed(inner, PREFIX).sweep).toBeUndefined();

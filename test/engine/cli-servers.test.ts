@@ -51,7 +51,7 @@ async function outcome(args: readonly string[], extra: Record<string, string> = 
   return { status, code: error.code, text: stdout + stderr, ms: performance.now() - begin };
 }
 
-describe('a store on a Redis server', () => {
+describe('a store on a Redis server', { timeout: 60_000 }, () => {
   it('gives a capture back by each kind of URL', async () => {
     const { prefix_hash: hash } = (await jsonOf(['put', REAL, '--store', redisUrl()])) as { prefix_hash: string };
     const urls = [redisUrl(), `redis://:${encodeURIComponent(PASSWORD)}@127.0.0.1:${server.port}`, `redis+unix://${server.socketPath}`];
@@ -98,7 +98,7 @@ describe('a store on a Redis server', () => {
   });
 });
 
-describe('a store on an S3 server', () => {
+describe('a store on an S3 server', { timeout: 60_000 }, () => {
   it('gives a capture back, keeps to its prefix, and needs its keys', async () => {
     const { prefix_hash: hash } = (await jsonOf(['put', REAL, '--store', s3Url('team/a'), '--chunk-tokens', '64'])) as { prefix_hash: string };
     await jsonOf(['fetch', hash, '--store', `${s3Url('team/a')}&addressing=path&region=us-east-1`, '-o', cli.at('s3.safetensors')]);

@@ -21,7 +21,7 @@ import { startProxy, type Proxy } from './proxy.js';
 
 const SEED = Number(process.env.KV_CHAOS_SEED ?? Math.floor(1e9 * Math.random()));
 const SCALE = Number(process.env.KV_CHAOS_SCALE ?? 1);
-const LIMIT_MS = 120_000 * Math.max(1, SCALE);
+const LIMIT_MS = 240_000 * Math.max(1, SCALE);
 
 const base = mkdtempSync(join(tmpdir(), 'kvreel-chaos-'));
 let redisServer: RedisServer;

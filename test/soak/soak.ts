@@ -53,7 +53,7 @@ export interface SoakReport {
   readonly warmUpMinutes: number;
 }
 
-/** Largest value. Three quarters of it is the middle, so that the keys below hold several times the bound. */
+/** Largest value; the keys below hold several times a bound of 32 MiB. */
 export const LARGEST_VALUE_BYTES = 256 * 1024 - 64;
 const KEYS = 1500;
 const SAMPLES = 20;
@@ -65,7 +65,7 @@ const SHORT_GROWTH = 0.2;
 /** Runs the load on all stores at once and samples them 20 times. */
 export async function soak(stores: readonly SoakStore[], options: SoakOptions): Promise<SoakReport> {
   const { minutes, maxBytes, concurrency = 64, seed = 1 } = options;
-  const loads = stores.map((store, i) => new Load(store, concurrency, seed + i));
+  const loads = stores.map((store, i) => new Load(store, maxBytes, concurrency, seed + i));
   const samples: SoakSample[] = [];
   const breaches: string[] = [];
   const start = performance.now();
@@ -114,14 +114,16 @@ function resources(): Pick<SoakSample, 'rssBytes' | 'descriptors'> {
 class Load {
   readonly breaches: string[] = [];
   readonly #store: SoakStore;
+  readonly #maxBytes: number;
   readonly #randoms: readonly (() => number)[];
   readonly #newest = new Array<number>(KEYS).fill(0);
   #gets = 0;
   #hits = 0;
   #puts = 0;
 
-  constructor(store: SoakStore, concurrency: number, seed: number) {
+  constructor(store: SoakStore, maxBytes: number, concurrency: number, seed: number) {
     this.#store = store;
+    this.#maxBytes = maxBytes;
     this.#randoms = Array.from({ length: concurrency }, (_, i) => randomSource(1000 * seed + i));
   }
 
@@ -143,6 +145,8 @@ class Load {
 
   async #call(random: () => number): Promise<void> {
     const { connector } = this.#store;
+    const { bytes } = connector.stats();
+    if (bytes > this.#maxBytes + LARGEST_VALUE_BYTES) this.#breach(`its books said ${bytes} bytes, with a bound of ${this.#maxBytes}`);
     // Some keys are asked for far more often than others, as prefixes are.
     const key = Math.floor(KEYS * random() ** 2);
     const name = `soak/${key}`;

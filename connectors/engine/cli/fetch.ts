@@ -4,7 +4,7 @@ import type { StorageConnector } from '../../../lib/store/connector.js';
 import { listStored } from '../../../lib/store/listing.js';
 import { readRun } from '../../../lib/store/maintenance/stored-value.js';
 import type { RunManifest } from '../../../lib/store/manifest.js';
-import { layoutOf } from '../../../lib/store/namespace.js';
+import { layoutOf, runKey } from '../../../lib/store/namespace.js';
 import { KvStore, type FetchedTensor } from '../../../lib/store/store.js';
 import { copyTokens } from '../../../lib/store/token-rows.js';
 import { writeCapture, type StoredCapture } from '../capture/capture.js';
@@ -59,13 +59,9 @@ export const fetchCommand: Command = {
   },
 };
 
-// By the hash alone, so all runs are listed.
 async function findRun(connector: StorageConnector, hash: string, call: Call): Promise<RunManifest> {
   const namespace = call.text('namespace');
-  const keys: string[] = [];
-  for await (const entry of listStored(connector, 'runs', { signal: call.signal })) {
-    if (entry.hash === hash && (namespace === undefined || entry.namespace === namespace)) keys.push(entry.key);
-  }
+  const keys = namespace === undefined ? await runsEndingWith(connector, hash, call) : [runKeyIn(namespace, hash)];
   const [key, ...others] = keys;
   if (key === undefined) throw new Miss(`no run that ends with ${hash} is stored there`);
   const runs = await Promise.all([key, ...others].map((found) => readRun(connector, found, { signal: call.signal })));
@@ -74,8 +70,20 @@ async function findRun(connector: StorageConnector, hash: string, call: Call): P
     throw new KvError('KV_INVALID_INPUT', `several runs end with ${hash}: choose one with --namespace: ${known.join('; ')}`);
   }
   const [run] = runs;
-  if (run === undefined) throw new Miss(`the run that ends with ${hash} was deleted just now`);
+  if (run === undefined) throw new Miss(`no run that ends with ${hash} is stored there`);
   return run;
+}
+
+// By the hash alone, so all runs are listed.
+async function runsEndingWith(connector: StorageConnector, hash: string, { signal }: Call): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const entry of listStored(connector, 'runs', { signal })) if (entry.hash === hash) keys.push(entry.key);
+  return keys;
+}
+
+function runKeyIn(namespace: string, hash: string): string {
+  if (!/^[0-9a-f]{32}$/.test(namespace)) throw new UsageError(`expected --namespace to be 32 hex digits as \`ls\` prints it, got ${JSON.stringify(namespace)}`);
+  return runKey(namespace, hash);
 }
 
 async function fetchRun(connector: StorageConnector, run: RunManifest, { threads, call }: { threads: number; call: Call }): Promise<StoredCapture> {

@@ -49,8 +49,8 @@ export class BulkConnection {
 
   private constructor(address: Address, { tls }: Access) {
     const where = 'socketPath' in address ? { path: address.socketPath } : address;
-    const onread = this.#reading();
-    this.#socket = tls === undefined ? connectPlain({ ...where, onread }) : connectTls({ ...where, ...tls, onread });
+    const how = { ...where, ...tls, onread: this.#reading() }; // tls.connect knows `onread` too, though its types do not
+    this.#socket = tls === undefined ? connectPlain(how) : connectTls(how);
     this.#socket.setNoDelay(true);
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#socket.once('error', (cause) => (this.#error = cause));

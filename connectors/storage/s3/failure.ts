@@ -58,8 +58,10 @@ export function failedConnection(cause: unknown): S3Failure {
   if (/CERT|SELF_SIGNED|UNABLE_TO_/.test(code)) {
     return new S3Failure('KV_PERMISSION', `the server's certificate is not trusted; give its authority as \`tls.ca\`, or check \`endpoint\` (${code})`, { cause });
   }
+  // An answer that is no HTTP stands in the error, and may repeat what was sent.
+  const origin = cause instanceof Error && 'data' in cause ? {} : { cause };
   const detail = /^[\w .,:'-]{1,200}$/.test(message) ? `${code}: ${message}` : code;
-  return new S3Failure('KV_CONNECTOR_UNAVAILABLE', `the connection failed; check that the server at \`endpoint\` runs and can be reached (${detail})`, { cause, isTransient: true });
+  return new S3Failure('KV_CONNECTOR_UNAVAILABLE', `the connection failed; check that the server at \`endpoint\` runs and can be reached (${detail})`, { ...origin, isTransient: true });
 }
 
 type Finding = readonly [code: KvErrorCode, advice: string, isTransient?: boolean];

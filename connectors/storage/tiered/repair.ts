@@ -1,4 +1,4 @@
-import type { CallOptions, Repair, SoundnessCheck } from '../../../lib/store/connector.js';
+import type { PutOptions, Repair, SoundnessCheck } from '../../../lib/store/connector.js';
 import { isCorrupt } from './corrupt.js';
 import type { Tier } from './tier.js';
 
@@ -8,8 +8,9 @@ interface Copy {
   readonly value?: Uint8Array;
 }
 
-/** Repairs the copies of one key while nobody else changes it. Tiers without one are left without. */
-export async function repairCopies(tiers: readonly Tier[], key: string, isSound: SoundnessCheck, { signal }: CallOptions): Promise<Repair> {
+/** Repairs the copies of one key while nobody else changes it; `options` are those of its puts. Tiers without one are left without. */
+export async function repairCopies(tiers: readonly Tier[], key: string, isSound: SoundnessCheck, options: PutOptions): Promise<Repair> {
+  const { signal } = options;
   const copies = await Promise.all(tiers.map((tier) => readCopy(tier, key, isSound, signal)));
   const count = (state: Copy['state']): number => copies.filter((copy) => copy.state === state).length;
   const good = copies.findLast(({ state }) => state === 'sound')?.value;
@@ -17,7 +18,7 @@ export async function repairCopies(tiers: readonly Tier[], key: string, isSound:
     copies
       .filter(({ state }) => state === 'damaged')
       .map(async ({ tier }) => {
-        const change = await tier.attempt(signal, async (call) => (good ? tier.connector.put(key, good, call) : void (await tier.connector.delete(key, call))));
+        const change = await tier.attempt(signal, async (call) => (good ? tier.connector.put(key, good, { ...options, ...call }) : void (await tier.connector.delete(key, call))));
         if (change.isDone) tier.trust(key);
         return change.isDone;
       }),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { memory } from '../../../../connectors/storage/memory.js';
+import { tiered } from '../../../../connectors/storage/tiered.js';
 import { encode, type StorageConnector } from '../../../../lib/index.js';
 import { checkStore, type StoreFinding } from '../../../../lib/store/maintenance/check.js';
 import { chunkKey, runKey } from '../../../../lib/store/namespace.js';
@@ -92,6 +93,20 @@ describe('checkStore', () => {
     expect((await check(store)).findings).toMatchObject([{ key: run, problem: 'incomplete', action: 'none' }]);
     expect((await check(store, { repair: true, from: twin })).totals).toMatchObject({ incomplete: 1, replaced: 1, deleted: 0 });
     expect(await contents(store)).toEqual(await contents(twin));
+  });
+
+  it('lets a storage of several copies repair itself from its sound one', async () => {
+    const [upper, lower] = [memory(), memory()];
+    const both = tiered([upper, lower]);
+    const { namespace } = await putRun(both, [A, B]);
+    await damage(upper, chunkKey(namespace, A));
+    expect((await check(both, { repair: true })).totals).toMatchObject({ damaged: 1, replaced: 1, deleted: 0 });
+    expect(await contents(upper)).toEqual(await contents(lower));
+
+    for (const tier of [upper, lower]) await damage(tier, chunkKey(namespace, A));
+    expect((await check(both, { repair: true })).totals).toMatchObject({ damaged: 1, incomplete: 1, deleted: 2 });
+    for (const tier of [upper, lower]) expect(await keysOf(tier)).toEqual([chunkKey(namespace, B)]);
+    await both.close();
   });
 
   it('never touches what a newer version may have written', async () => {
