@@ -365,7 +365,6 @@ describe('credentials', () => {
         const headers = { 'content-type': 'application/xml', location: `http://127.0.0.1/?${request.headers.authorization}` };
         send({ status, headers, body: echo(request.headers) });
       }),
-      ({ request, socket }) => void socket.end(`no HTTP ${JSON.stringify(request.headers)}`),
       ({ socket }) => void socket.destroy(),
       () => undefined,
     ];
@@ -382,6 +381,16 @@ describe('credentials', () => {
       }
     }
     expect(printed.join('')).not.toMatch(/hush-hush|Signature=|AWS4-HMAC|Credential=/);
+  });
+});
+
+describe('an answer that is no HTTP', () => {
+  it('is told as such, without what it repeats of the request', async () => {
+    proxy.set(({ request, socket }) => void socket.write(`HTTP/1.1 200 OK\r\nno header\0 ${request.headers.authorization}`));
+    onTestFinished(() => proxy.set(undefined));
+    const error: unknown = await connect({ endpoint: proxy.endpoint }).get('key').catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ code: 'KV_CONNECTOR_UNAVAILABLE', message: expect.stringContaining('HTTP/1.1 protocol') });
+    expect(inspect(error, { depth: 20, showHidden: true })).not.toMatch(/Signature=|AWS4-HMAC|Credential=/);
   });
 });
 

@@ -15,7 +15,7 @@ import type { SoakStore } from './soak.js';
 
 export interface SoakStores {
   readonly stores: readonly SoakStore[];
-  /** Closes the connectors. */
+  /** Closes the connectors; a place that was given is left empty. */
   close(): Promise<void>;
   /** Stops what was started for them. */
   stop(): Promise<void>;
@@ -50,7 +50,15 @@ export async function storesAt(urls: readonly string[], maxBytes: number): Promi
       return { name: new URL(url).protocol, inner: await openStoreUrl(url), behind };
     }),
   );
-  return { ...storesOf(opened, maxBytes), stop: async () => undefined };
+  const { stores, close } = storesOf(opened, maxBytes);
+  return {
+    stores,
+    async close() {
+      for (const { behind } of stores) for await (const { key } of behind.list('soak/')) await behind.delete(key);
+      await close();
+    },
+    stop: async () => undefined,
+  };
 }
 
 function storesOf(opened: readonly { readonly name: string; readonly inner: StorageConnector; readonly behind: StorageConnector }[], maxBytes: number): Omit<SoakStores, 'stop'> {

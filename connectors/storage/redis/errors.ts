@@ -44,7 +44,7 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
   NOREPLICAS: TRY_AGAIN,
   WRONGPASS: NO_ACCESS,
   NOAUTH: NO_ACCESS,
-  NOPERM: ['KV_PERMISSION', 'the user may not; give it echo, get, set, getrange, strlen, exists, unlink, scan, multi and exec on the keys of `prefix`'],
+  NOPERM: ['KV_PERMISSION', 'the user may not; give it echo, get, set, getrange, strlen, exists, unlink, scan, multi and exec on the keys of `prefix`, in a cluster cluster|slots and asking too, with a `database` select'],
   OOM: ['KV_NO_SPACE', "the server's memory is full; raise its maxmemory, or let it evict (maxmemory-policy allkeys-lru)"],
   READONLY: ['KV_CONNECTOR_REFUSED', 'the server is a replica; name its master'],
   MISCONF: ['KV_CONNECTOR_REFUSED', "the server takes no writes because it cannot save its data; see its log, or switch saving off"],

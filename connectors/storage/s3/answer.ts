@@ -14,7 +14,8 @@ export function valueBytes(head: AnswerHead, range: ByteRange | undefined, maxVa
   if (status !== (range === undefined ? 200 : 206)) throw notS3(`has status ${status} to a request ${range === undefined ? 'without' : 'with'} a range`);
   if (!isPlain(headers['content-encoding'])) throw notS3('has a content-encoding');
   if (/html|xml/i.test(headers['content-type'] ?? '')) throw notS3(`is ${headers['content-type']} and no value`);
-    const bodyBytes = wholeNumber(headers['content-length']);
+  if (typeof headers.etag !== 'string') throw notS3('has no ETag');
+  const bodyBytes = wholeNumber(headers['content-length']);
   if (bodyBytes === undefined) throw notS3('does not say its length');
   const total = range === undefined ? bodyBytes : totalOfRange(headers['content-range'], range, bodyBytes);
   const putBytes = headers[LENGTH_HEADER];

@@ -54,14 +54,18 @@ export function failedAnswer(status: number, errorCode: string | undefined, retr
 
 /** A connection that could not be made, or broke. */
 export function failedConnection(cause: unknown): S3Failure {
-  const { code, message } = cause instanceof Error ? { code: 'code' in cause ? String(cause.code) : cause.name, message: cause.message } : { code: 'unknown', message: '' };
+  const { code = 'unknown', message = '' } = cause instanceof Error ? { code: codeOf(cause), message: cause.message } : {};
   if (/CERT|SELF_SIGNED|UNABLE_TO_/.test(code)) {
     return new S3Failure('KV_PERMISSION', `the server's certificate is not trusted; give its authority as \`tls.ca\`, or check \`endpoint\` (${code})`, { cause });
   }
   // An answer that is no HTTP stands in the error, and may repeat what was sent.
   const origin = cause instanceof Error && 'data' in cause ? {} : { cause };
-  const detail = /^[\w .,:'-]{1,200}$/.test(message) ? `${code}: ${message}` : code;
+  const detail = /^[\w .,:'()/-]{1,200}$/.test(message) ? `${code}: ${message}` : code;
   return new S3Failure('KV_CONNECTOR_UNAVAILABLE', `the connection failed; check that the server at \`endpoint\` runs and can be reached (${detail})`, { ...origin, isTransient: true });
+}
+
+function codeOf(cause: Error): string {
+  return 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.name;
 }
 
 type Finding = readonly [code: KvErrorCode, advice: string, isTransient?: boolean];
