@@ -2,7 +2,7 @@
 // `npm test -- NAME...` runs only these: types, vitest, lmcache, fuzz, addon, threads, oracle.
 import { countPrograms, runStep } from './test/count.mjs';
 import { addonPrograms, fuzzProgram, oracleProgram } from './test/programs.mjs';
-import { provideLibraries } from './test/system-libraries.mjs';
+import { provideLibraries, provideProgram } from './test/system-libraries.mjs';
 import { lmcache, types, vitest } from './test/typescript.mjs';
 import { setUp } from './setup.mjs';
 
@@ -29,6 +29,9 @@ const wanted = named.length === 0 ? Object.keys(STEPS) : named;
 setUp();
 // Asked before the first test, so that nobody has to sit and wait for the question.
 const hasOracle = wanted.includes('oracle') && (await provideLibraries(ORACLE_PACKAGES, ['libavcodec/avcodec.h', 'libde265/de265.h'], ['avcodec', 'avutil', 'de265']));
+if (wanted.includes('vitest') && !(await provideProgram('redis-server', 'redis-server', 'Without it Redis is tested as version 6.2 alone, from PyPI, and not over TLS.'))) {
+  console.log('No redis-server: Redis is tested as version 6.2 from PyPI, and not over TLS.');
+}
 const results = [];
 for (const name of wanted) results.push(runStep(name, STEPS[name]));
 

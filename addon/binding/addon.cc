@@ -5,6 +5,7 @@
 #include "../codec/cpu.h"
 #include "../codec/quantized_hevc.h"
 #include "arguments.h"
+#include "entry_reader.h"
 #include "errors.h"
 #include "worker_pool.h"
 
@@ -37,6 +38,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Unpack(const Napi::CallbackInfo& info);
   Napi::Value HevcStreamLayers(const Napi::CallbackInfo& info);
   Napi::Value Xxh3(const Napi::CallbackInfo& info);
+  Napi::Value ReadEntry(const Napi::CallbackInfo& info) { return read_entry_async(info); }
   Napi::Value ForceScalar(const Napi::CallbackInfo& info);
 
   Napi::Value run(Napi::Env env, std::unique_ptr<Call> call, uint32_t threads, const volatile int32_t* cancel);
@@ -89,6 +91,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
                            InstanceMethod("unpack", &Addon::Unpack),
                            InstanceMethod("hevcStreamLayers", &Addon::HevcStreamLayers),
                            InstanceMethod("xxh3", &Addon::Xxh3),
+                           InstanceMethod("readEntry", &Addon::ReadEntry),
                            InstanceMethod("forceScalar", &Addon::ForceScalar),
                        });
 }

@@ -3,14 +3,14 @@ import { dirname, join, resolve } from 'node:path';
 import type { CallOptions, GetOptions, ListedValue, PutOptions, StorageConnector, SweepResult } from '../../lib/store/connector.js';
 import { checkFields, checkKey, checkPrefix, checkPut, checkRange, placeRead } from './arguments.js';
 import { entryDirectories, sweepEntries, unlessCorrupt, valuesIn, withEntry } from './filesystem/entries.js';
-import { corrupt, entryPath, openEntry, readFully, writeEntry, type NewEntry } from './filesystem/entry-file.js';
+import { corrupt, entryPath, openEntry, readFully, readInto, writeEntry, type NewEntry } from './filesystem/entry-file.js';
 import { hasSystemCode, toConnectorError, unlessMissing } from './filesystem/errors.js';
 import { lifetimeFromNow } from './filesystem/lifetime.js';
 import { sweepTempFiles, tempPath } from './filesystem/temp-file.js';
 import { lifeCycle } from './life-cycle.js';
 
 export interface FilesystemOptions {
-  /** Directory of the store. Made at the first put, for this user alone. Two stores must not share one. */
+  /** Directory of the store. Made at the first put, for this user alone. Processes may share one; `bounded` counts only what its own puts. */
   readonly path: string;
   /**
    * Whether a put or delete that resolved survives a power cut. Default false: a cut may lose late values, and one that it
@@ -22,8 +22,8 @@ export interface FilesystemOptions {
 /**
  * Keeps each value in a file of its own, published by rename: another process sees the old value or the new one.
  * Beside KV_CLOSED, verbs reject with KV_NO_SPACE, KV_PERMISSION, KV_CONNECTOR_REFUSED (path or size), KV_CORRUPT_OBJECT (an
- * entry that was damaged or is not ours) or KV_CONNECTOR_UNAVAILABLE. An abort takes effect between two reads or writes of at
- * most 16 MiB; a call that hangs in the disk is left behind soon after it, and what it still wrote is never published.
+ * entry that was damaged or is not ours) or KV_CONNECTOR_UNAVAILABLE. A put notices an abort between two writes of at most
+ * 16 MiB. A call that hangs in the disk is left behind soon after its abort, and what it still wrote is never published.
  *
  * The time of `ttlMs` is never prolonged by a clock that is set while the machine runs, nor by more than itself if it is set
  * between two starts or read by a machine whose clock is behind; a clock that is set forward makes misses.
@@ -85,6 +85,8 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
         checkKey(key);
         checkRange(options.range);
         const path = entryPath(root, key);
+        const { into } = options;
+        if (into !== undefined) return readInto(path, key, { ...options, into });
         const entry = await openEntry(path, signal);
         if (entry === undefined) return undefined;
         return withEntry(entry, async () => {

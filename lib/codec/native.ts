@@ -106,6 +106,11 @@ export interface Native {
   pack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
   unpack(layout: NativeLayout, source: Uint8Array, target: Uint8Array): void;
   xxh3(bytes: Uint8Array): bigint;
+  /**
+   * Reads a part of an entry file's value into `into`, and the file's last bytes into `tail`. Gives the bytes of the file (NaN if it is no
+   * regular one) and those read of the value; undefined if there is no file. Rejects with a system error.
+   */
+  readEntry(path: string, key: Uint8Array, tail: Uint8Array, offset: number, length: number, into: Uint8Array): Promise<readonly [number, number] | undefined>;
   forceScalar(force: boolean): void;
 }
 

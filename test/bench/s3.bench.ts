@@ -2,8 +2,6 @@
 // run. CPU time is that of this process alone; the server's share of the cores moves the MB/s, not that.
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { Pool } from 'undici';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { table } from '../../connectors/engine/cli/table.js';
 import { s3 } from '../../connectors/storage/s3.js';
 import { checkOptions } from '../../connectors/storage/s3/options.js';
@@ -27,9 +25,6 @@ interface S3BenchRow {
 }
 
 type Work = (index: number, into: Uint8Array) => Promise<void>;
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
 
 const MIB = 2 ** 20;
 const OBJECT_BYTES = 64 * MIB;
@@ -129,6 +124,7 @@ async function benchOne(what: string, bytes: number, contenders: Record<string, 
   for (let round = 0; round <= rounds; round++) {
     const turn = round % entries.length;
     for (const [name, work] of [...entries.slice(turn), ...entries.slice(0, turn)]) {
+      await inFlight(work, calls / 2, memory); // so that nobody pays for the garbage of the one before
       const sample = await measure(() => inFlight(work, calls, memory));
       if (round > 0) samples.get(name)?.push(sample); // the first one warms up
     }
@@ -151,7 +147,6 @@ async function inFlight(work: Work, calls: number, memory: readonly Uint8Array[]
 }
 
 async function measure(work: () => Promise<void>): Promise<Sample> {
-  collectGarbage(); // nobody pays for another's
   const cpu = process.cpuUsage();
   const start = performance.now();
   await work();

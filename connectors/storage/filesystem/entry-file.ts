@@ -11,7 +11,9 @@ import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KvError } from '../../../lib/errors.js';
-import { MAX_KEY_BYTES, type ReadPlace } from '../arguments.js';
+import type { GetOptions } from '../../../lib/store/connector.js';
+import { readEntryFile } from '../../../lib/store/entry-reader.js';
+import { MAX_KEY_BYTES, placeRead, type ReadPlace } from '../arguments.js';
 import { hasSystemCode } from './errors.js';
 import { isOver, LIFETIME_BYTES, packLifetime, unpackLifetime, type Lifetime } from './lifetime.js';
 
@@ -65,6 +67,26 @@ export async function openEntry(path: string, signal?: AbortSignal): Promise<Ope
   }
 }
 
+/**
+ * Reads a value, or a part of it, into memory of the caller, in one trip to a thread where `openEntry` and `readFully` take four.
+ * Undefined if there is no file, or its time is over. Rejects as they do, and with a RangeError if the memory is too small.
+ */
+export async function readInto(path: string, key: string, options: GetOptions & { readonly into: Uint8Array }): Promise<Uint8Array | undefined> {
+  const { range = { offset: 0, length: Number.MAX_SAFE_INTEGER }, into } = options;
+  const tail = Buffer.alloc(LIFETIME_BYTES + TRAILER_BYTES);
+  const read = await asEntryFile(path, readEntryFile(path, { key: makeTail(key, 0, undefined), tail, ...range, into }));
+  if (read === undefined) return undefined;
+  const [fileBytes, bytesRead] = read;
+  if (Number.isNaN(fileBytes)) throw corrupt(path, 'is no regular file');
+  if (fileBytes < TRAILER_BYTES) throw corrupt(path, 'is too short to be an entry');
+  const entry = readTail(tail.subarray(0, Math.min(fileBytes, tail.byteLength)), fileBytes, path);
+  if (entry.key !== key) throw corrupt(path, 'holds the value of another key');
+  if (entry.isOver) return undefined;
+  const { target } = placeRead(entry.valueBytes, options);
+  if (bytesRead !== target.byteLength) throw corrupt(path, 'was cut short while it was read');
+  return target;
+}
+
 /** Fills `target` from byte `offset` of the file on. Rejects with KV_CORRUPT_OBJECT if the file ends first. */
 export async function readFully(
   { handle, path }: Pick<OpenEntry, 'handle' | 'path'>,
@@ -109,9 +131,11 @@ export function corrupt(path: string, finding: string, cause?: unknown): KvError
   return new KvError('KV_CORRUPT_OBJECT', `the entry ${path} ${finding}; delete its key or put it again`, { cause });
 }
 
-async function openForReading(path: string): Promise<FileHandle | undefined> {
+const openForReading = (path: string): Promise<FileHandle | undefined> => asEntryFile(path, open(path, READ_FLAGS));
+
+async function asEntryFile<T>(path: string, work: Promise<T>): Promise<T | undefined> {
   try {
-    return await open(path, READ_FLAGS);
+    return await work;
   } catch (cause) {
     if (hasSystemCode(cause, 'ENOENT')) return undefined;
     // ELOOP: a symbolic link, ENXIO: a socket.

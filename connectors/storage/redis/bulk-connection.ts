@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { connect as connectPlain, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { abortable } from './abortable.js';
-import { command, type Command } from './command.js';
+import { command, joined, type Command } from './command.js';
 import { LostConnection } from './lost-connection.js';
 import { ProtocolError, ReplyError, ReplyParser, type Reply, type ReplyHandler, type SingleReply } from './reply-parser.js';
 import type { Access, Address } from './settings.js';
@@ -103,7 +103,7 @@ export class BulkConnection {
       return await new Promise<readonly Reply[]>((resolve, reject) => {
         const call: Call = { exchange, echo, replies: [], isSent: false, hadAnswer: false, resolve, reject };
         this.#call = call;
-        this.#write(exchange.commands.flat(), (error) => {
+        this.#write(joined(exchange.commands), (error) => {
           if (error) return; // the socket closes now, and tells
           call.isSent = true;
           this.#settleIfComplete();
@@ -140,10 +140,10 @@ export class BulkConnection {
     });
   }
 
-  #write(pieces: readonly Uint8Array[], onSent: (error?: Error | null) => void): void {
-    this.#socket.cork();
+  #write(pieces: Command, onSent: (error?: Error | null) => void): void {
+    if (pieces.length > 1) this.#socket.cork();
     pieces.forEach((piece, i) => (i === pieces.length - 1 ? this.#socket.write(piece, onSent) : this.#socket.write(piece)));
-    this.#socket.uncork();
+    if (pieces.length > 1) this.#socket.uncork();
   }
 
   #place(length: number, before: readonly SingleReply[]): Uint8Array {

@@ -1,18 +1,27 @@
 /** One command as the pieces to write, in order. */
-export type Command = readonly Uint8Array[];
+export type Command = readonly (string | Uint8Array)[];
 
-const LINE_END = Buffer.from('\r\n');
-
-/** A command of short ASCII words. */
+/** A command of short words. */
 export function command(...words: readonly (string | number)[]): Command {
-  return [Buffer.from(header(words, words.length), 'utf8')];
+  return [header(words, words.length)];
 }
 
 /** Stores a value, for a whole number of milliseconds if given. The value is not copied. */
 export function setCommand(key: string, value: Uint8Array, ttlMs: number | undefined): Command {
-  const ending = ttlMs === undefined ? '\r\n' : `\r\n${['PX', ttlMs].map(word).join('')}`;
-  const start = `${header(['SET', key], ttlMs === undefined ? 3 : 5)}$${value.byteLength}\r\n`;
-  return [Buffer.from(start), value, ttlMs === undefined ? LINE_END : Buffer.from(ending)];
+  const start = header(['SET', key], ttlMs === undefined ? 3 : 5);
+  const lifetime = ttlMs === undefined ? '' : `${word('PX')}${word(ttlMs)}`;
+  return [`${start}$${value.byteLength}\r\n`, value, `\r\n${lifetime}`];
+}
+
+/** The pieces of some commands, as few as they can be. */
+export function joined(commands: readonly Command[]): Command {
+  const pieces: (string | Uint8Array)[] = [];
+  for (const piece of commands.flat()) {
+    const last = pieces.at(-1);
+    if (typeof piece === 'string' && typeof last === 'string') pieces[pieces.length - 1] = last + piece;
+    else pieces.push(piece);
+  }
+  return pieces;
 }
 
 function header(words: readonly (string | number)[], count: number): string {

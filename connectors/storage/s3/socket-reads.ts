@@ -1,5 +1,5 @@
-// Node gives each read of a socket a buffer of its own: 64 KiB of fresh memory that the garbage collector has to find again. That is
-// most of what a GET costs (test/bench/s3.bench.ts). Here all sockets of a pool read into one buffer, from which the bytes go on to
+// Node gives each read of a socket a buffer of its own: 64 KiB of fresh memory that the garbage collector has to find again: up to
+// half of what a GET costs (`undici, signed` in test/bench/s3.bench.ts). Here all sockets of a pool read into one buffer, from which the bytes go on to
 // undici, and through it to the caller's memory, before the next read. undici takes them by `readable` and `read()`.
 import type { Socket } from 'node:net';
 
