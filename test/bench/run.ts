@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { table } from '../../connectors/engine/cli/table.js';
 import type { BenchContext, BenchResult } from './bench.js';
 import { codecBench } from './codec.bench.js';
+import { connectorsBench } from './connectors.bench.js';
 import { filesystemBench } from './filesystem.bench.js';
 import { hevcBench } from './hevc.bench.js';
 import { memoryBench } from './memory.bench.js';
@@ -18,6 +19,7 @@ const PARTS: Readonly<Record<string, (context: BenchContext) => Promise<BenchRes
   codec: codecBench,
   hevc: hevcBench,
   filesystem: filesystemPart,
+  connectors: connectorsBench,
   memory: memoryBench,
   quality: qualityBench,
 };

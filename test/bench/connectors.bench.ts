@@ -1,0 +1,78 @@
+// What it costs to move sections between each storage and memory, beside plain clients; and to verify them.
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { filesystem } from '../../connectors/storage/filesystem.js';
+import { encode } from '../../lib/index.js';
+import { checkObject } from '../../lib/store/maintenance/stored-value.js';
+import type { BenchContext, BenchResult } from './bench.js';
+import { redisTransfers } from './redis.bench.js';
+import { s3Transfers } from './s3.bench.js';
+import { compareTransfers, MIB, patternOf, sizeText, transferTable, type TransferRow } from './transfers.js';
+
+/** Gets and puts of 1 and 4 MiB by each connector; takes about five minutes, and starts the servers. */
+export async function connectorsBench(context: BenchContext): Promise<BenchResult> {
+  const files = await filesystemTransfers(context);
+  const servers = await redisTransfers(context);
+  const rows = [...files.rows, ...servers.rows, ...(await s3Transfers(context)), ...(await verification(context))];
+  return { rows, text: [transferTable(rows), '', ...files.tools, ...servers.tools].join('\n') };
+}
+
+async function filesystemTransfers({ rounds, note }: BenchContext): Promise<{ readonly rows: TransferRow[]; readonly tools: readonly string[] }> {
+  const rows: TransferRow[] = [];
+  const tools: string[] = [];
+  for (const bytes of [MIB, 4 * MIB]) {
+    note(`filesystem: ${sizeText(bytes)}`);
+    const directory = await mkdtemp(join(tmpdir(), 'kvreel-bench-'));
+    try {
+      const connector = filesystem({ path: join(directory, 'store') });
+      const fileOf = (index: number): string => join(directory, `plain-${index % 8}`);
+      const clients = [
+        {
+          name: 'node:fs, open read close',
+          async get(index: number, into: Uint8Array) {
+            const file = await open(fileOf(index));
+            await file.read(into, 0, into.byteLength, 0);
+            await file.close();
+          },
+          put: (index: number, value: Uint8Array) => writeFile(fileOf(index), value),
+        },
+        {
+          name: 'kvreel',
+          get: (index: number, into: Uint8Array) => connector.get(`bench/${index % 8}`, { into }),
+          put: (index: number, value: Uint8Array) => connector.put(`bench/${index % 8}`, value),
+          close: () => connector.close(),
+        },
+      ];
+      rows.push(...(await compareTransfers({ store: 'files, cached', value: patternOf(bytes), clients, rounds })));
+      tools.push(dd(fileOf(0), bytes));
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+  return { rows, tools };
+}
+
+/** What GNU dd reaches on one of the files, many times over. */
+function dd(file: string, bytes: number): string {
+  const script = `for i in $(seq 64); do cat "$1"; done | dd of=/dev/null bs=${bytes} iflag=fullblock 2>&1 | tail -n 1`;
+  return `files, cached: cat | dd ${sizeText(bytes)}: ${execFileSync('sh', ['-c', script, 'sh', file], { encoding: 'utf8' }).trim()}`;
+}
+
+/** What checking adds to a get: header, key and the checksum of every section, of memory that was just written. */
+async function verification({ rounds }: BenchContext): Promise<TransferRow[]> {
+  const layout = { order: 'mla', dtype: 'u8', layers: 1, tokens: 4096, kvHeads: 1, headDim: 1024 } as const;
+  const object = await encode({ layout, data: patternOf(4 * MIB) }, { coder: 'raw', key: 'bench', groupTokens: 1024 });
+  const clients = [
+    { name: 'copy', get: async (_: number, into: Uint8Array) => into.set(object) },
+    {
+      name: 'copy, then verify',
+      async get(_: number, into: Uint8Array) {
+        into.set(object);
+        checkObject(into, 'bench');
+      },
+    },
+  ];
+  return compareTransfers({ store: 'memory', value: object, clients, rounds });
+}
