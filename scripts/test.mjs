@@ -1,7 +1,7 @@
 // `npm test`: sets itself up, runs everything that tells whether the tree is sound, and prints the total last.
-// `npm test -- NAME...` runs only these: types, vitest, lmcache, fuzz, addon, threads, oracle.
+// `npm test -- NAME...` runs only these: types, vitest, lmcache, soak, fuzz, addon, threads, oracle.
 import { countPrograms, runStep } from './test/count.mjs';
-import { addonPrograms, fuzzProgram, oracleProgram } from './test/programs.mjs';
+import { addonPrograms, fuzzProgram, oracleProgram, soakProgram } from './test/programs.mjs';
 import { provideLibraries, provideProgram } from './test/system-libraries.mjs';
 import { lmcache, types, vitest } from './test/typescript.mjs';
 import { setUp } from './setup.mjs';
@@ -12,6 +12,7 @@ const STEPS = {
   types,
   vitest,
   lmcache,
+  soak: () => countPrograms(soakProgram),
   fuzz: () => countPrograms(fuzzProgram),
   addon: () => countPrograms(() => [...addonPrograms('plain'), ...addonPrograms('asan')]),
   threads: () => countPrograms(() => addonPrograms('tsan')),

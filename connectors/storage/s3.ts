@@ -29,7 +29,7 @@ export function s3(options: S3Options): StorageConnector {
   const life = lifeCycle(name, timeoutMs);
 
   const wire = transport(settings);
-  const sdk = control(settings, wire, settings.credentials === undefined ? undefined : () => credentials());
+  const sdk = control(settings, wire, () => credentials());
   const credentials = credentialSource(settings.credentials, sdk.chain);
   const plain = objects(settings, signer(settings, credentials), wire);
   const inParts = uploads({ objects: plain, control: sdk, partBytes });
@@ -100,7 +100,8 @@ export function s3(options: S3Options): StorageConnector {
       } while (from !== undefined);
     },
 
-    sweep: (options = {}) => run('sweep', options, (signal) => inParts.sweep(prefix, Date.now() - ONE_DAY_MS, signal)),
+    // Each page and each upload is a call of its own: together they may take longer than one call may.
+    sweep: (options = {}) => inParts.sweep(prefix, Date.now() - ONE_DAY_MS, (work) => run('sweep', options, work)),
 
     async close() {
       await life.close();

@@ -23,6 +23,11 @@ export function fuzzProgram() {
   return [[process.execPath, 'node_modules/vite-node/vite-node.mjs', 'test/fuzz/run.ts', '--', '--seconds', String(FUZZ_SECONDS), '--jobs', '2']];
 }
 
+/** Stores kept busy, with eviction: memory, descriptors and bounds hold. */
+export function soakProgram() {
+  return [[process.execPath, 'node_modules/vite-node/vite-node.mjs', 'test/soak/run.ts', '--', '--minutes', process.env.CI ? '1' : '0.2']];
+}
+
 function build(name, command, fuzzSeconds) {
   const out = `.cache/addon-tests/${name}`;
   console.log(`building ${out} where sources changed`);

@@ -1,5 +1,5 @@
-// Faults; their numbers are those of docs/testing.md. Right bytes, a miss or a code, in time. What SeaweedFS does by itself is done with
-// it; the rest are its true answers, altered on their way.
+// Faults; a number is that of the same fault in the tests of all connectors. Right bytes, a miss or a code, in time. What SeaweedFS does by
+// itself is done with it; the rest are its true answers, altered on their way.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -344,6 +344,25 @@ describe('s3', () => {
       proxy.set(({ send }) => send({ status: 200, headers: { 'content-type': type, 'content-length': page.byteLength }, body: page }));
       await expectAll(VERBS, REFUSED);
     }
+  });
+
+  it.each([
+    ['a size that is no number', /<Size>\d+/, '<Size>many'],
+    ['a size below 0', /<Size>\d+/, '<Size>-1'],
+    ['half a byte', /<Size>\d+/, '<Size>0.5'],
+    ['more bytes than can be counted', /<Size>\d+/, '<Size>99999999999999999999'],
+    ['no size', /<Size>\d+<\/Size>/, ''],
+    ['a time that is none', /<LastModified>[^<]*/, '<LastModified>yesterday'],
+    ['no time', /<LastModified>[^<]*<\/LastModified>/, ''],
+  ])('fault 22: a listing with %s is refused, and asked for once', async (_, from, to) => {
+    alter(({ headers, body }) => {
+      const altered = Buffer.from(body.toString().replace(from, to));
+      return { headers: { ...headers, 'content-length': altered.byteLength }, body: altered };
+    });
+    await expect(listed(connector, '')).rejects.toMatchObject(REFUSED);
+    expect(proxy.requests).toHaveLength(1);
+    proxy.set(undefined);
+    expect(await listed(connector, '')).toEqual([{ key: 'key', bytes: VALUE.byteLength }]);
   });
 
   it.each(['gzip', 'br', 'aws-chunked', 'identity, gzip'])('fault 23: an answer with content-encoding %s is refused', async (encoding) => {

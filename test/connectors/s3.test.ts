@@ -2,6 +2,10 @@ import { CreateMultipartUploadCommand, GetObjectCommand, HeadObjectCommand, List
 import fc from 'fast-check';
 import { randomUUID } from 'node:crypto';
 import dns from 'node:dns';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { s3, type S3Credentials, type S3Options } from '../../connectors/storage/s3.js';
@@ -300,15 +304,54 @@ describe('credentials', () => {
     await connector.close();
   });
 
-  it('that are not found anywhere reject with KV_PERMISSION', async () => {
+  /** An environment in which the SDK looks nowhere but in `configFile`, until the test ends. */
+  function stubChain(configFile: string): void {
     for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_PROFILE']) vi.stubEnv(name, '');
     vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/nonexistent');
-    vi.stubEnv('AWS_CONFIG_FILE', '/nonexistent');
+    vi.stubEnv('AWS_CONFIG_FILE', configFile);
     vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true');
     onTestFinished(() => void vi.unstubAllEnvs());
-    const connector = s3({ endpoint: server.endpoint, bucket: BUCKET, prefix });
-    await expect(connector.get('key')).rejects.toMatchObject({ ...forbidden, message: expect.stringContaining('no credentials were found') });
+  }
+
+  it('that are not found anywhere make every verb reject with KV_PERMISSION, which says where they come from', async () => {
+    stubChain('/nonexistent');
+    const connector = s3({ endpoint: proxy.endpoint, bucket: BUCKET, prefix, partBytes: 5 * MIB });
+    proxy.set(undefined);
+    const all = { ...verbs(connector), 'put in parts': () => connector.put('key', patternBytes(6 * MIB)) };
+    for (const [name, call] of Object.entries(all)) await expect(call(), name).rejects.toMatchObject({ ...forbidden, message: expect.stringContaining('AWS_ACCESS_KEY_ID') });
+    expect(proxy.requests).toEqual([]);
     await connector.close();
+  });
+
+  it('from a program of the chain that fails reject with KV_PERMISSION without what it said', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'kvreel-s3-'));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const program = join(directory, 'credentials.sh');
+    writeFileSync(program, '#!/bin/sh\necho \'{"Version":1,"SecretAccessKey":"hush-hush"\'\necho hush-hush >&2\nexit 1\n', { mode: 0o700 });
+    writeFileSync(join(directory, 'config'), `[default]\ncredential_process = ${program}\n`);
+    stubChain(join(directory, 'config'));
+    const connector = s3({ endpoint: server.endpoint, bucket: BUCKET, prefix });
+    for (const [name, call] of Object.entries(verbs(connector))) {
+      const error: unknown = await call().catch((cause: unknown) => cause);
+      expect(error, name).toMatchObject(forbidden);
+      expect(inspect(error, { depth: 20, showHidden: true }), name).not.toContain('hush-hush');
+    }
+    await connector.close();
+  });
+
+  it('that never come end each verb by its time limit, and hold up neither close() nor later calls', async () => {
+    let asked = 0;
+    const connector = connect({ timeoutMs: 200, credentials: () => (asked++ === 0 ? new Promise(() => undefined) : Promise.resolve(OWNER)) });
+    const hanging = connect({ timeoutMs: 200, credentials: () => new Promise(() => undefined) });
+    for (const [name, call] of Object.entries(verbs(hanging))) await expect(call(), name).rejects.toMatchObject({ code: 'KV_CONNECTOR_TIMEOUT' });
+    const running = expect(hanging.get('key')).rejects.toMatchObject({ code: 'KV_CONNECTOR_TIMEOUT' });
+    await hanging.close();
+    await running;
+    await expect(connector.get('key')).rejects.toMatchObject({ code: 'KV_CONNECTOR_TIMEOUT' });
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
+    onTestFinished(() => void vi.useRealTimers());
+    expect(await connector.get('key')).toBeUndefined();
+    expect(asked).toBe(2);
   });
 
   it('from a function are asked for once, and again within five minutes of their end', async () => {
@@ -332,11 +375,12 @@ describe('credentials', () => {
     expect(given).toHaveLength(2);
   });
 
-  it('from a function that fails reject with KV_PERMISSION without what it threw, and are asked for again', async () => {
+  it.each(['rejects', 'throws'])('from a function that %s reject with KV_PERMISSION without what it said, and are asked for again', async (how) => {
     let isDown = true;
-    const credentials = async () => {
-      if (isDown) throw new Error('vault says hush-hush');
-      return OWNER;
+    const credentials = (): Promise<S3Credentials> => {
+      const failure = new Error('vault says hush-hush');
+      if (isDown && how === 'throws') throw failure;
+      return isDown ? Promise.reject(failure) : Promise.resolve(OWNER);
     };
     const connector = connect({ credentials });
     const error: unknown = await connector.get('key').catch((cause: unknown) => cause);
@@ -482,6 +526,30 @@ describe('sweep', () => {
     const { Uploads = [] } = await server.client.send(new ListMultipartUploadsCommand({ Bucket: BUCKET }));
     const left = Uploads.map(({ Key }) => Key).filter((name) => name?.startsWith(prefix));
     expect(left.sort()).toEqual([`${prefix}-other/old`, `${prefix}/no key's name`, `${prefix}/young`]);
+  });
+
+  it('may take longer than one call', async () => {
+    // Uploads of ours that began long ago; dropping what is not there is no failure.
+    const old = Array.from({ length: 4 }, (_, i) => `<Upload><Key>${prefix}/old-${i}</Key><UploadId>${'0'.repeat(32)}</UploadId><Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>`);
+    proxy.set(async ({ request, forward, send }) => {
+      await setTimeout(150);
+      if (!request.path.includes('?uploads')) return send(await forward());
+      const isFirst = !request.path.includes('key-marker');
+      const rest = isFirst ? '<IsTruncated>true</IsTruncated><NextKeyMarker>m</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>' : '<IsTruncated>false</IsTruncated>';
+      send({ status: 200, headers: {}, body: Buffer.from(`<ListMultipartUploadsResult>${rest}${(isFirst ? old.slice(0, 2) : old.slice(2)).join('')}</ListMultipartUploadsResult>`) });
+    });
+    const start = performance.now();
+    expect(await connect({ endpoint: proxy.endpoint, timeoutMs: 1000 }).sweep?.()).toEqual({ removed: 4, bytes: 0 });
+    expect(performance.now() - start).toBeGreaterThan(1000);
+  });
+
+  it('leaves all uploads alone if the time of one is none', async () => {
+    proxy.set(async ({ forward, send }) => {
+      const body = Buffer.from(`<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload><Key>${prefix}/odd</Key><UploadId>u</UploadId></Upload></ListMultipartUploadsResult>`);
+      send({ ...(await forward()), headers: {}, body });
+    });
+    await expect(connect({ endpoint: proxy.endpoint }).sweep?.()).rejects.toMatchObject({ code: 'KV_CONNECTOR_REFUSED' });
+    expect(proxy.requests.map(({ method }) => method)).toEqual(['GET']);
   });
 
   it('leaves values and running puts alone', async () => {

@@ -1,5 +1,6 @@
 import type { FuzzTarget } from './target.js';
 import { encryptedValue } from './targets/encrypted.js';
+import { entryFile } from './targets/entry-file.js';
 import { lmcache } from './targets/lmcache.js';
 import { manifest } from './targets/manifest.js';
 import { object } from './targets/object.js';
@@ -7,5 +8,5 @@ import { resp } from './targets/resp.js';
 import { s3 } from './targets/s3.js';
 import { safetensors } from './targets/safetensors.js';
 
-/** Every parser in TypeScript that meets foreign bytes. The decoders in C++ have fuzzers of their own in test/addon. */
-export const TARGETS: readonly FuzzTarget[] = [object, manifest, resp, s3, lmcache, encryptedValue, safetensors];
+/** Every parser in TypeScript that meets foreign bytes, and the reader of entry files in C++. The decoders there have fuzzers of their own in test/addon. */
+export const TARGETS: readonly FuzzTarget[] = [object, manifest, resp, s3, lmcache, encryptedValue, entryFile, safetensors];

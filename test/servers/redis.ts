@@ -1,7 +1,7 @@
 // Redis and Valkey servers of a test. One function for all of them: only the program differs.
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeCertificate } from './certificate.js';
 import { ask, startServer, type ServerPlace, type TestServer } from './server.js';
 
 /** What a server is started with beside its program. */
@@ -50,13 +50,6 @@ export async function startRedis(program: string, options: RedisServerOptions = 
     certificate: () => readFileSync(certificatePath(server), 'utf8'),
     command: (...args) => ask(socketPath(server), `*${args.length}\r\n${args.map((arg) => `$${Buffer.byteLength(arg)}\r\n${arg}\r\n`).join('')}`),
   };
-}
-
-function makeCertificate(keyPath: string, certificatePath: string): void {
-  if (existsSync(certificatePath)) return; // a restart: clients trust the first one
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyPath];
-  execFileSync('openssl', ['req', '-x509', '-days', '2', ...newKey, '-out', certificatePath, ...subject], { stdio: 'pipe' });
 }
 
 /** Several servers that are one cluster. */

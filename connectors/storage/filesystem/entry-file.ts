@@ -22,6 +22,7 @@ const MAGIC_WITH_LIFETIME = Buffer.from('kvreel.2', 'latin1');
 const LENGTH_AT = MAX_KEY_BYTES;
 const MAGIC_AT = LENGTH_AT + 8;
 const TRAILER_BYTES = MAGIC_AT + MAGIC.byteLength;
+const PADDING = Buffer.alloc(MAX_KEY_BYTES);
 
 /** Bytes moved between two looks at the abort signal. Large, because each move costs a trip through the thread pool. */
 const STEP_BYTES = 16 << 20;
@@ -80,8 +81,8 @@ export async function readInto(path: string, key: string, options: GetOptions & 
   if (Number.isNaN(fileBytes)) throw corrupt(path, 'is no regular file');
   if (fileBytes < TRAILER_BYTES) throw corrupt(path, 'is too short to be an entry');
   const entry = readTail(tail.subarray(0, Math.min(fileBytes, tail.byteLength)), fileBytes, path);
-  if (entry.key !== key) throw corrupt(path, 'holds the value of another key');
   if (entry.isOver) return undefined;
+  if (entry.key !== key) throw corrupt(path, 'holds the value of another key');
   const { target } = placeRead(entry.valueBytes, options);
   if (bytesRead !== target.byteLength) throw corrupt(path, 'was cut short while it was read');
   return target;
@@ -172,7 +173,8 @@ function readTail(tail: Buffer, fileBytes: number, path: string): Pick<OpenEntry
   const valueBytes = fileBytes - TRAILER_BYTES - (hasLifetime ? LIFETIME_BYTES : 0);
   const isWhole = hasLifetime || MAGIC.equals(trailer.subarray(MAGIC_AT));
   if (!isWhole || trailer.readBigUInt64LE(LENGTH_AT) !== BigInt(valueBytes)) throw corrupt(path, 'is cut short or overwritten');
-  const end = trailer.indexOf(0);
-  const key = trailer.toString('latin1', 0, Math.min(end === -1 ? MAX_KEY_BYTES : end, MAX_KEY_BYTES));
+  const key = trailer.toString('latin1', 0, MAX_KEY_BYTES).replace(/\0[^]*/, '');
+  // The addon compares the padding with the key, so that must be right here too.
+  if (!trailer.subarray(key.length, MAX_KEY_BYTES).equals(PADDING.subarray(key.length))) throw corrupt(path, 'is overwritten');
   return { key, valueBytes, isOver: hasLifetime && isOver(unpackLifetime(tail)) };
 }

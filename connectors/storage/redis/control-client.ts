@@ -1,7 +1,7 @@
 // Small commands of one server: many calls at once share one ioredis client, whose connection is made at the first of them. It is
 // never left to reconnect by itself: the next call makes a new one, so a server that is back is used at once.
 import { Redis } from 'ioredis';
-import { abortable } from './abortable.js';
+import { abortable } from '../abortable.js';
 import { LostConnection } from './lost-connection.js';
 import { ReplyError } from './reply-parser.js';
 import type { Access, Address } from './settings.js';

@@ -1,5 +1,5 @@
 // Which server a key is on: always the same one, or the member of a cluster that owns the key's slot.
-import { abortable } from './abortable.js';
+import { abortable } from '../abortable.js';
 import { keySlot, SLOTS } from './key-slot.js';
 import { LostConnection } from './lost-connection.js';
 import { redisNode, type RedisNode } from './node.js';

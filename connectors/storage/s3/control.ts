@@ -1,6 +1,7 @@
 // What the AWS SDK does: credentials, listing, and the frame around an upload in parts. It is loaded when one of these is needed
 // first. Its requests take the way of all others, so that one place keeps to the server, its certificates and the time limit.
 import type * as sdk from '@aws-sdk/client-s3';
+import { abortable } from '../abortable.js';
 import { failureOf, LENGTH_HEADER } from './answer.js';
 import type { CredentialSource } from './credentials.js';
 import { failedAnswer, notS3, S3Failure } from './failure.js';
@@ -62,8 +63,8 @@ export interface Control {
 /** A page of 1,000 names of 1,024 bytes, every one of them encoded, with what stands around each. */
 const PAGE_BYTES = 8 << 20;
 
-/** `credentials` undefined: those of the chain. */
-export function control(settings: S3Settings, { exchange }: Transport, credentials: CredentialSource | undefined): Control {
+/** `credentials` are those of the options, or of `chain`. */
+export function control(settings: S3Settings, { exchange }: Transport, credentials: CredentialSource): Control {
   const { bucket: Bucket, endpoint, origin, region, isPathStyle } = settings;
   let loaded: Promise<{ readonly client: sdk.S3Client; readonly commands: typeof sdk }> | undefined;
 
@@ -75,7 +76,7 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
       forcePathStyle: isPathStyle,
       maxAttempts: 1,
       requestHandler: { metadata: { handlerProtocol: 'http/1.1' }, handle },
-      ...(credentials === undefined ? {} : { credentials }),
+      ...(settings.credentials === undefined ? {} : { credentials }), // else the chain that it has by itself
     });
     return { client, commands };
   }
@@ -97,10 +98,15 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
   }
 
   async function run<T>(work: (client: sdk.S3Client, commands: typeof sdk) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const { client, commands } = await (loaded ??= load());
-    signal?.throwIfAborted();
+    const sent = async (): Promise<T> => {
+      const { client, commands } = await (loaded ??= load());
+      // Asked for before the SDK does, which would tell a failure as one of the server.
+      await credentials();
+      signal?.throwIfAborted();
+      return work(client, commands);
+    };
     try {
-      return await work(client, commands);
+      return await abortable(sent(), signal); // credentials may never come
     } catch (cause) {
       signal?.throwIfAborted();
       throw withoutSecrets(cause);
@@ -114,8 +120,8 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
       run(async (client, { ListObjectsV2Command }) => {
         const page = await client.send(new ListObjectsV2Command({ Bucket, Prefix, EncodingType: 'url', ...(from === undefined ? {} : { ContinuationToken: from }) }), abortBy(signal));
         const items = (page.Contents ?? []).map(({ Key, Size, LastModified }) => {
-          if (Key === undefined || Size === undefined || LastModified === undefined) throw notS3('lists an object without name, size or time');
-          return { name: plainName(Key, page.EncodingType), bytes: Size, storedAtMs: LastModified.getTime() };
+          if (Key === undefined) throw notS3('lists an object without a name');
+          return { name: plainName(Key, page.EncodingType), bytes: listedBytes(Size), storedAtMs: listedMs(LastModified) };
         });
         return { items, next: nextPlace(page.IsTruncated, page.NextContinuationToken, from) };
       }, signal),
@@ -125,8 +131,8 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
         const place = from === undefined ? {} : { KeyMarker: from.keyMarker, UploadIdMarker: from.uploadIdMarker };
         const page = await client.send(new ListMultipartUploadsCommand({ Bucket, Prefix, EncodingType: 'url', ...place }), abortBy(signal));
         const items = (page.Uploads ?? []).map(({ Key, UploadId, Initiated }) => {
-          if (Key === undefined || UploadId === undefined || Initiated === undefined) throw notS3('lists an upload without name, id or time');
-          return { name: plainName(Key, page.EncodingType), uploadId: UploadId, begunAtMs: Initiated.getTime() };
+          if (Key === undefined || UploadId === undefined) throw notS3('lists an upload without name or id');
+          return { name: plainName(Key, page.EncodingType), uploadId: UploadId, begunAtMs: listedMs(Initiated) };
         });
         const { NextKeyMarker: keyMarker, NextUploadIdMarker: uploadIdMarker = '' } = page;
         return { items, next: nextPlace(page.IsTruncated, keyMarker === undefined ? undefined : { keyMarker, uploadIdMarker }, from) };
@@ -136,7 +142,7 @@ export function control(settings: S3Settings, { exchange }: Transport, credentia
       run(async (client, { ListPartsCommand }) => {
         try {
           const { Parts = [] } = await client.send(new ListPartsCommand({ Bucket, Key, UploadId }), abortBy(signal));
-          return Parts.reduce((sum, { Size = 0 }) => sum + Size, 0);
+          return Parts.reduce((sum, { Size }) => sum + listedBytes(Size), 0);
         } catch (cause) {
           return whenGone(cause, 0);
         }
@@ -196,6 +202,19 @@ function abortBy(signal: AbortSignal | undefined): { abortSignal?: AbortSignal }
   return signal === undefined ? {} : { abortSignal: signal };
 }
 
+/** The SDK gives NaN for a size that is no number, and what is a fraction or below 0 as it is. */
+function listedBytes(size = NaN): number {
+  if (!Number.isSafeInteger(size) || size < 0) throw notS3('lists a size that is no whole number from 0');
+  return size;
+}
+
+/** Milliseconds since 1970. */
+function listedMs(time: Date | undefined): number {
+  const ms = time?.getTime() ?? NaN;
+  if (Number.isNaN(ms)) throw notS3('lists a time that is none');
+  return ms;
+}
+
 /** A page that neither ends nor leads on would be read for ever. */
 function nextPlace<Place>(isTruncated: boolean | undefined, next: Place | undefined, from: Place | undefined): Place | undefined {
   if (isTruncated === undefined) throw notS3('is no listing');
@@ -223,7 +242,9 @@ function plainName(name: string, encoding: string | undefined): string {
 /** An error of the SDK holds what the server sent, and that may be what was signed. */
 function withoutSecrets(cause: unknown): unknown {
   if (cause instanceof S3Failure) return cause;
-  const { name, $metadata } = cause as { name?: unknown; $metadata?: { httpStatusCode?: number } };
+  const { name, $fault, $metadata } = cause as { name?: unknown; $fault?: unknown; $metadata?: { httpStatusCode?: number } };
+  // What is no failure of the server is one of the SDK, over an answer that it cannot read.
+  if ($fault === undefined || typeof name !== 'string' || !/^[A-Za-z0-9]{1,64}$/.test(name)) return notS3('cannot be read');
   const status = $metadata?.httpStatusCode ?? 500;
-  return typeof name === 'string' && /^[A-Za-z0-9]{1,64}$/.test(name) ? failedAnswer(status < 300 ? 500 : status, name) : notS3('cannot be read');
+  return failedAnswer(status < 300 ? 500 : status, name);
 }

@@ -1,5 +1,6 @@
 // Objects over signed requests of our own: the way of the bytes, and of what must be quick.
 import type { ByteRange, GetOptions } from '../../../lib/store/connector.js';
+import { abortable } from '../abortable.js';
 import { placeRead } from '../arguments.js';
 import { errorCode, failureOf, LENGTH_HEADER, valueBytes } from './answer.js';
 import type { UploadedPart } from './control.js';
@@ -36,7 +37,7 @@ export function objects(settings: S3Settings, sign: Signer, { exchange }: Transp
   let isBucketSeen = false;
 
   async function send(request: PlainRequest, receive: Receive, signal: AbortSignal | undefined): Promise<Answer> {
-    return exchange(await sign(request), receive, signal);
+    return exchange(await abortable(sign(request), signal), receive, signal); // credentials may never come
   }
 
   /** Whether the answer says that there is no such object, but a bucket. */

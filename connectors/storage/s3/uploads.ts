@@ -8,9 +8,12 @@ import { withRetries } from './retry.js';
 export interface Uploads {
   /** Stores `value` in parts, which become visible together at the end. Leaves no part behind when it fails or is aborted. */
   put(name: string, value: Uint8Array, signal: AbortSignal | undefined): Promise<void>;
-  /** Drops uploads of ours under `prefix` that began before `before` (milliseconds since 1970). */
-  sweep(prefix: string, before: number, signal: AbortSignal | undefined): Promise<SweepResult>;
+  /** Drops uploads of ours under `prefix` that began before `before` (milliseconds since 1970), in many steps. */
+  sweep(prefix: string, before: number, step: Step): Promise<SweepResult>;
 }
+
+/** Runs one step of a long call; each has the time of a call. */
+export type Step = <T>(work: (signal: AbortSignal | undefined) => Promise<T>) => Promise<T>;
 
 /** How long clearing up after a failure may take; what is still there then is for the sweep. */
 const DROP_LIMIT_MS = 5000;
@@ -40,15 +43,18 @@ export function uploads(parts: { readonly objects: Objects; readonly control: Co
       }
     },
 
-    async sweep(prefix, before, signal) {
+    async sweep(prefix, before, step) {
       let [removed, bytes] = [0, 0];
       let from: UploadPlace | undefined;
       do {
-        const page = await withRetries(signal, () => control.listUploads(prefix, from, signal));
+        const page = await step((signal) => withRetries(signal, () => control.listUploads(prefix, from, signal)));
         for (const { name, uploadId, begunAtMs } of page.items) {
           if (begunAtMs >= before || keyOfName(name.slice(prefix.length)) === undefined) continue;
-          bytes += await withRetries(signal, () => control.uploadBytes(name, uploadId, signal));
-          await withRetries(signal, () => control.dropUpload(name, uploadId, signal));
+          bytes += await step(async (signal) => {
+            const freed = await withRetries(signal, () => control.uploadBytes(name, uploadId, signal));
+            await withRetries(signal, () => control.dropUpload(name, uploadId, signal));
+            return freed;
+          });
           removed++;
         }
         from = page.next;

@@ -1,4 +1,5 @@
-// What a Redis server answers. The first byte of an input says how the rest arrives: whole, or cut into pieces by a seed.
+// What a Redis server answers. The first byte of an input says how the rest arrives: whole, or cut into pieces by a seed, values through the
+// parser or straight into their memory.
 import { isDeepStrictEqual } from 'node:util';
 import { ProtocolError, ReplyParser, type Reply } from '../../../connectors/storage/redis/reply-parser.js';
 import { randomOf } from '../random.js';
@@ -27,9 +28,9 @@ export const resp: FuzzTarget = {
   meet(input) {
     const [first = 0, ...rest] = input;
     const bytes = Uint8Array.from(rest);
-    const whole = outcomeOf([bytes]);
-    const pieces = outcomeOf(cut(bytes, first));
-    expectThat(isDeepStrictEqual(pieces, whole), 'how an answer is cut on its way does not change what it says');
+    const whole = outcomeOf([bytes], pushed);
+    expectThat(isDeepStrictEqual(outcomeOf(cut(bytes, first), pushed), whole), 'how an answer is cut on its way does not change what it says');
+    expectThat(isDeepStrictEqual(outcomeOf(cut(bytes, first), placed), whole), 'who writes a value to its memory does not change what an answer says');
     return whole.end;
   },
 };
@@ -39,19 +40,37 @@ interface Outcome {
   readonly end: string;
 }
 
-function outcomeOf(pieces: readonly Uint8Array[]): Outcome {
+/** Hands a piece to the parser. */
+type Feed = (parser: ReplyParser, piece: Uint8Array) => void;
+
+const pushed: Feed = (parser, piece) => parser.push(piece);
+
+/** As a connection does: what belongs to a value is written to its place, and only told. */
+const placed: Feed = (parser, piece) => {
+  for (let at = 0; at < piece.length; ) {
+    const { room } = parser;
+    const count = room === undefined ? 0 : Math.min(room.length, piece.length - at);
+    const next = piece.subarray(at, at + Math.max(count, 1));
+    if (count === 0) parser.push(next); // byte by byte, as a value may begin after any of them
+    else room?.set(next);
+    parser.advance(count);
+    at += next.length;
+  }
+};
+
+function outcomeOf(pieces: readonly Uint8Array[], feed: Feed): Outcome {
   const replies: Reply[] = [];
-  let placed = 0;
+  let bulkBytes = 0;
   const parser = new ReplyParser({
     place(length) {
-      placed += length;
-      if (length > MAX_BULK_BYTES || placed > 4 * MAX_BULK_BYTES) throw new Refused();
+      bulkBytes += length;
+      if (length > MAX_BULK_BYTES || bulkBytes > 4 * MAX_BULK_BYTES) throw new Refused();
       return new Uint8Array(length);
     },
     receive: (reply) => void replies.push(reply),
   });
   try {
-    for (const piece of pieces) parser.push(piece);
+    for (const piece of pieces) feed(parser, piece);
     return { replies, end: parser.isBetweenReplies ? 'accepted' : 'waits for more' };
   } catch (error) {
     if (error instanceof ProtocolError) return { replies, end: 'ProtocolError' };

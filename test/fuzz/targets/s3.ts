@@ -55,7 +55,7 @@ async function meetListing(parsed: Answer): Promise<string> {
   try {
     const { items } = await listing.list('', undefined, undefined);
     for (const { name, bytes, storedAtMs } of items) {
-      expectThat(typeof name === 'string' && Number.isFinite(bytes) && Number.isFinite(storedAtMs), 'a listed object has a name, a size and a time');
+      expectThat(typeof name === 'string' && Number.isSafeInteger(bytes) && bytes >= 0 && Number.isFinite(storedAtMs), 'a listed object has a name, a size and a time');
     }
     return 'accepted';
   } finally {
