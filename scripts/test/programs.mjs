@@ -25,7 +25,9 @@ export function fuzzProgram() {
 
 /** Stores kept busy, with eviction: memory, descriptors and bounds hold. */
 export function soakProgram() {
-  return [[process.execPath, 'node_modules/vite-node/vite-node.mjs', 'test/soak/run.ts', '--', '--minutes', process.env.CI ? '1' : '0.2']];
+  // In a short run stores have to be small, or nothing is evicted.
+  const [minutes, mib] = process.env.CI ? ['1', '16'] : ['0.25', '8'];
+  return [[process.execPath, 'node_modules/vite-node/vite-node.mjs', 'test/soak/run.ts', '--', '--minutes', minutes, '--max-mib', mib]];
 }
 
 function build(name, command, fuzzSeconds) {
