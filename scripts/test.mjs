@@ -30,8 +30,13 @@ const wanted = named.length === 0 ? Object.keys(STEPS) : named;
 setUp();
 // Asked before the first test, so that nobody has to sit and wait for the question.
 const hasOracle = wanted.includes('oracle') && (await provideLibraries(ORACLE_PACKAGES, ['libavcodec/avcodec.h', 'libde265/de265.h'], ['avcodec', 'avutil', 'de265']));
-if (wanted.includes('vitest') && !(await provideProgram('redis-server', 'redis-server', 'Without it Redis is tested as version 6.2 alone, from PyPI, and not over TLS.'))) {
-  console.log('No redis-server: Redis is tested as version 6.2 from PyPI, and not over TLS.');
+if (wanted.includes('vitest')) {
+  for (const [program, loss] of [
+    ['redis-server', 'Redis is tested as version 6.2 alone, from PyPI, and not over TLS.'],
+    ['iptables', 'connectors are not tested on a network that loses packets.'],
+  ]) {
+    if (!(await provideProgram(program, program, `Without it ${loss}`))) console.log(`No ${program}: ${loss}`);
+  }
 }
 const results = [];
 for (const name of wanted) results.push(runStep(name, STEPS[name]));

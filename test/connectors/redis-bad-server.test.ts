@@ -115,7 +115,7 @@ describe('redis with a server that', () => {
       }
     });
 
-    it('of a range, with another length than the value has', async () => {
+    it('of a range, with another length than the value has (faults 13, 19 and 20)', async () => {
       for (const parts of [`:1\r\n:20\r\n${bulk('klm')}`, `:1\r\n:20\r\n${bulk('klmnopq')}`, `:1\r\n:3\r\n${bulk('klmno')}`, `:1\r\n:20\r\n$-1\r\n`, `:0\r\n:20\r\n${bulk('klmno')}:`]) {
         const server = await start((words, socket) => (words[0] === 'EXEC' ? `*3\r\n${parts}` : good(words, socket)));
         const connector = open({ port: server.port });
@@ -155,7 +155,7 @@ describe('redis with a server that', () => {
     });
   });
 
-  it('announces more than a value may have is refused before memory is made for it', async () => {
+  it('announces more than a value may have (fault 21) is refused before memory is made for it', async () => {
     for (const length of ['536870913', '4294967296', '999999999999999']) {
       const server = await start(() => `$${length}\r\nabc`);
       const before = process.memoryUsage().arrayBuffers;
@@ -164,7 +164,7 @@ describe('redis with a server that', () => {
     }
   });
 
-  it('never stops sending is given up when the announced length is there', async () => {
+  it('never stops sending (fault 21) is given up when the announced length is there', async () => {
     const server = await start((_, socket) => {
       const send = (): void => void (socket.destroyed || socket.write(Buffer.alloc(100_000), () => setImmediate(send)));
       socket.write('$10\r\n');

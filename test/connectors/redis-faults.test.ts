@@ -1,6 +1,7 @@
-// Faults that a real server can be brought to; their numbers are those of docs/testing.md. Right bytes or a miss, in time.
+// Faults that a real server can be brought to; their numbers are those of the fault list that all connectors share, those of the network are in
+// test/faults/network.test.ts. Right bytes or a miss, in time.
 import { inspect } from 'node:util';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { redis, type RedisOptions } from '../../connectors/storage/redis.js';
 import type { StorageConnector } from '../../lib/store/connector.js';
 import { expectSameBytes, listed, patternBytes } from '../contract/storage-connector.js';
@@ -316,6 +317,43 @@ describe('redis', () => {
     await connector.put('small', patternBytes(1000));
     await expect(connector.get('key')).rejects.toMatchObject(UNAVAILABLE);
     expectSameBytes(await connector.get('small'), patternBytes(1000));
+  });
+
+  it('fault 40: of two connectors that write one key each get gives one whole value', async () => {
+    const server = await start();
+    const values = [patternBytes(MIB, 1), patternBytes(2 * MIB, 2)];
+    const seen = new Set<number>();
+    let isWriting = true;
+    const writers = values.map(async (value) => {
+      const writer = open({ port: server.port });
+      for (let i = 0; i < 60; i++) await writer.put('key', value);
+    });
+    const done = Promise.all(writers).finally(() => (isWriting = false));
+    const reader = open({ port: server.port });
+    while (isWriting) {
+      const value = await reader.get('key');
+      if (value === undefined) continue; // before the first put
+      expectSameBytes(value, values.find(({ byteLength }) => byteLength === value.byteLength) ?? new Uint8Array());
+      seen.add(value.byteLength);
+    }
+    await done;
+    expect(seen.size).toBe(2);
+  });
+
+  it('fault 41: a clock that jumps on our side does not change the time that values live', async () => {
+    const server = await start();
+    const connector = open({ port: server.port });
+    const hour = 3_600_000;
+    onTestFinished(() => void vi.useRealTimers());
+    for (const jump of [24 * hour, -24 * hour]) {
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + jump });
+      await connector.put('key', patternBytes(10), { ttlMs: hour });
+      vi.useRealTimers();
+      expectSameBytes(await connector.get('key'), patternBytes(10));
+      const left = Number((await server.command('PTTL', 'key')).slice(1));
+      expect(left).toBeLessThanOrEqual(hour);
+      expect(left).toBeGreaterThan(hour - 30_000);
+    }
   });
 
   it('fault 44: a server that is silent for a while is waited for within the time limit', async () => {

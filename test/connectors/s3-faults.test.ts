@@ -185,7 +185,7 @@ describe('s3', () => {
       await expectDeadlineKept(({ send }) => send({ status: 503, headers: { 'retry-after': '3', connection: 'close' }, body: errorXml('SlowDown') }));
     });
 
-    it('that is full gives KV_NO_SPACE to puts', async () => {
+    it('that is full (fault 8) gives KV_NO_SPACE to puts', async () => {
       for (const [status, code] of [[507, undefined], [403, 'QuotaExceeded'], [507, 'XMinioStorageFull']] as const) {
         proxy.set(({ send }) => send({ status, headers: {}, body: code === undefined ? Buffer.alloc(0) : errorXml(code) }));
         await expect(connector.put('key', VALUE)).rejects.toMatchObject({ name: 'KvError', code: 'KV_NO_SPACE', retryable: false });

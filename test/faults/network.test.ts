@@ -1,9 +1,11 @@
-// Faults of the network between a connector and its server, a real one. Right bytes or a code, in time, and nothing left open.
+// Faults of the network between a connector and its server, a real one; their numbers are those of the fault list that all connectors share.
+// Right bytes or a code, in time, and nothing left open.
 import { execFile, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { KvStore } from '../../lib/index.js';
 import type { CallOptions, StorageConnector } from '../../lib/store/connector.js';
 import { expectSameBytes, listed, patternBytes } from '../contract/storage-connector.js';
 import { PROVIDE_TIMEOUT_MS } from '../servers/provide.js';
@@ -86,6 +88,22 @@ describe.each(['redis', 's3'] as const)('%s on a bad network', (name) => {
     expectSameBytes(value, value?.[0] === OTHER[0] ? OTHER : VALUE);
   }
 
+  it('fault 41: a clock that jumps while a call waits moves no deadline', async () => {
+    const geometry = { order: 'bytes', dtype: 'u8', layers: 1, kvHeads: 1, headDim: 1 } as const;
+    const store = new KvStore({ connector, namespace: { model: 'm', geometry } });
+    await proxy.set({ kind: 'blackhole' });
+    onTestFinished(() => void vi.useRealTimers());
+    for (const jumpMs of [3_600_000, -3_600_000]) {
+      const start = performance.now();
+      const fetch = expect(store.fetch('a1', { deadlineMs: 200 })).rejects.toMatchObject({ code: 'KV_CONNECTOR_TIMEOUT' });
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + jumpMs });
+      await fetch;
+      vi.useRealTimers();
+      expect(performance.now() - start).toBeGreaterThan(190);
+      expect(performance.now() - start).toBeLessThan(1000);
+    }
+  });
+
   const band = (bytesPerSecond: number, direction: 'toClient' | 'toServer' = 'toClient'): Fault => ({ kind: 'bandwidth', bytesPerSecond, direction });
 
   it('fault 42: bandwidth that falls to a fiftieth and rises again gives gets their bytes, or an end by their deadline', async () => {
@@ -164,6 +182,10 @@ describe.each(['redis', 's3'] as const)('%s on a bad network', (name) => {
     await connector.put('put', OTHER);
     expectSameBytes(await connector.get('put'), OTHER);
   }
+
+  it('fault 1: refused connections, those that were open being reset, give a code in time, and right bytes when it is over', async () => {
+    await expectRecovery({ kind: 'refuse' });
+  });
 
   it.each([
     ['in an answer', { kind: 'reset', afterBytes: 100_000 }],

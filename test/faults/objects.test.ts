@@ -14,7 +14,7 @@ import { KvStore, type KvLayout, type KvStoreOptions, type KvTensor } from '../.
 import { native } from '../../lib/codec/native.js';
 import type { StorageConnector } from '../../lib/store/connector.js';
 import type { Namespace } from '../../lib/store/namespace.js';
-import { expectSameBytes } from '../contract/storage-connector.js';
+import { expectSameBytes, listed } from '../contract/storage-connector.js';
 import { goldenObject, goldenSums } from '../lib/container/golden.js';
 import { SMALL, tensorOf } from '../lib/store/tensors.js';
 import { provideServers, PROVIDE_TIMEOUT_MS } from '../servers/provide.js';
@@ -46,6 +46,8 @@ const HASH = 'a1';
 const { tokens: _, ...GEOMETRY } = SMALL;
 const PLAIN: Namespace = { model: 'm', geometry: GEOMETRY };
 const PART = { layers: [1, 2], tokens: [0, 16] } as const;
+/** Sections that are not neighbours, so that several ranges are read. */
+const GROUP = { layers: [0, SMALL.layers], tokens: [0, 16] } as const;
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -91,6 +93,18 @@ describe.each(PLACES)('%s', (_name, place) => {
     const bytes = await connector.get(key);
     if (bytes === undefined) throw new Error(`nothing lies at ${key}`);
     return bytes;
+  }
+
+  /** The connector, but that something happens after so many gets: 1 is before an object's header, 2 before its sections, 3 after the first of them. */
+  function disturbedAfter(reads: number, event: () => Promise<unknown>): StorageConnector {
+    let count = 0;
+    return {
+      ...connector,
+      async get(key, options) {
+        if (++count === reads + 1) await event();
+        return connector.get(key, options);
+      },
+    };
   }
 
   describe('fault 56: an object of an older format', () => {
@@ -212,24 +226,52 @@ describe.each(PLACES)('%s', (_name, place) => {
     });
   });
 
+  it('fault 7: an object that is deleted between two range reads of it is a miss', async () => {
+    const store = storeOf(PLAIN);
+    for (const reads of [1, 2, 3]) {
+      await store.put(HASH, tensorOf(SMALL));
+      const disturbed = disturbedAfter(reads, () => connector.delete(keyOf(store)));
+      expect(await storeOf(PLAIN, { connector: disturbed }).fetch(HASH, GROUP)).toBeUndefined();
+    }
+  });
+
+  it('fault 17: an object that went between a lookup or a list and its fetch is a miss', async () => {
+    const store = storeOf(PLAIN);
+    await store.put(HASH, tensorOf(SMALL));
+    expect(await store.lookup([HASH])).toBe(1);
+    expect((await listed(connector, 'chunks/')).map(({ key }) => key)).toEqual([keyOf(store)]);
+    await connector.delete(keyOf(store));
+    expect([await store.fetch(HASH), await store.fetch(HASH, PART), await store.lookup([HASH])]).toEqual([undefined, undefined, 0]);
+    expect(told).toEqual([]);
+  });
+
+  it('fault 30: a bit that flipped where the object lies, unseen by the server, is a miss until the object is put again', async () => {
+    const store = storeOf(PLAIN);
+    await store.put(HASH, tensorOf(SMALL));
+    const object = await bytesAt(keyOf(store));
+    // In its magic, its header and its last section.
+    for (const at of [0, 40, object.length - 1]) {
+      const flipped = object.slice();
+      flipped[at] = (flipped[at] ?? 0) ^ 0x10;
+      await connector.put(keyOf(store), flipped);
+      told = [];
+      expect(await store.fetch(HASH)).toBeUndefined();
+      expect(told).toEqual(['KV_CORRUPT_OBJECT']);
+      expect(await store.lookup([HASH])).toBe(0);
+    }
+    await store.put(HASH, tensorOf(SMALL));
+    expectSameBytes((await store.fetch(HASH))?.data, tensorOf(SMALL).data);
+  });
+
   it.each(['exact', 'raw'])('fault 25: an object that is replaced (coder exact by %s) between two range reads of it is never a mixture', async (coder) => {
     const [writer, other] = [storeOf(PLAIN, { coder: 'exact' }), storeOf(PLAIN, { coder })];
-    const part = { layers: [0, SMALL.layers], tokens: [0, 16] } as const;
-    // Between preamble and header, header and sections, and after the first section.
-    for (const at of [1, 2, 3]) {
+    for (const reads of [1, 2, 3]) {
       await writer.put(HASH, tensorOf(SMALL, 1));
-      let reads = 0;
-      const changing: StorageConnector = {
-        ...connector,
-        async get(key, options) {
-          if (++reads === at + 1) await other.put(HASH, tensorOf(SMALL, 2));
-          return connector.get(key, options);
-        },
-      };
+      const changing = disturbedAfter(reads, () => other.put(HASH, tensorOf(SMALL, 2)));
       told = [];
-      const fetched = await storeOf(PLAIN, { connector: changing }).fetch(HASH, part);
+      const fetched = await storeOf(PLAIN, { connector: changing }).fetch(HASH, GROUP);
       expect(told).toEqual(['KV_CORRUPT_OBJECT']);
-      expectSameBytes(fetched?.data, (await writer.fetch(HASH, part))?.data ?? new Uint8Array());
+      expectSameBytes(fetched?.data, (await writer.fetch(HASH, GROUP))?.data ?? new Uint8Array());
       expectSameBytes((await writer.fetch(HASH))?.data, tensorOf(SMALL, 2).data);
     }
   });

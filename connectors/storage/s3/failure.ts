@@ -89,6 +89,7 @@ const BY_ERROR_CODE: Readonly<Record<string, Finding>> = {
   BadDigest: DAMAGED,
   XAmzContentSHA256Mismatch: DAMAGED,
   IncompleteBody: DAMAGED,
+  ClientDisconnected: DAMAGED,
   RequestTimeout: BUSY,
   SlowDown: BUSY,
   OperationAborted: BUSY,
