@@ -9,7 +9,7 @@ import { checkObject } from '../../lib/store/maintenance/stored-value.js';
 import type { BenchContext, BenchResult } from './bench.js';
 import { redisTransfers } from './redis.bench.js';
 import { s3Transfers } from './s3.bench.js';
-import { compareTransfers, MIB, patternOf, sizeText, transferTable, type TransferRow } from './transfers.js';
+import { compareTransfers, HOT_BYTES, MIB, patternOf, sizeText, transferTable, type TransferRow } from './transfers.js';
 
 /** Gets and puts of 1 and 4 MiB by each connector; takes about five minutes, and starts the servers. */
 export async function connectorsBench(context: BenchContext): Promise<BenchResult> {
@@ -24,10 +24,11 @@ async function filesystemTransfers({ rounds, note }: BenchContext): Promise<{ re
   const tools: string[] = [];
   for (const bytes of [MIB, 4 * MIB]) {
     note(`filesystem: ${sizeText(bytes)}`);
+    const keys = HOT_BYTES / bytes;
     const directory = await mkdtemp(join(tmpdir(), 'kvreel-bench-'));
     try {
       const connector = filesystem({ path: join(directory, 'store') });
-      const fileOf = (index: number): string => join(directory, `plain-${index % 8}`);
+      const fileOf = (index: number): string => join(directory, `plain-${index % keys}`);
       const clients = [
         {
           name: 'node:fs, open read close',
@@ -40,8 +41,8 @@ async function filesystemTransfers({ rounds, note }: BenchContext): Promise<{ re
         },
         {
           name: 'kvreel',
-          get: (index: number, into: Uint8Array) => connector.get(`bench/${index % 8}`, { into }),
-          put: (index: number, value: Uint8Array) => connector.put(`bench/${index % 8}`, value),
+          get: (index: number, into: Uint8Array) => connector.get(`bench/${index % keys}`, { into }),
+          put: (index: number, value: Uint8Array) => connector.put(`bench/${index % keys}`, value),
           close: () => connector.close(),
         },
       ];

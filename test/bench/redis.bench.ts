@@ -6,10 +6,9 @@ import { redis } from '../../connectors/storage/redis.js';
 import { provideServers } from '../servers/provide.js';
 import { startRedis, type RedisServer } from '../servers/redis.js';
 import type { BenchContext } from './bench.js';
-import { compareTransfers, IN_FLIGHT, MIB, patternOf, sizeText, type Client, type TransferRow } from './transfers.js';
+import { compareTransfers, HOT_BYTES, IN_FLIGHT, MIB, patternOf, sizeText, type Client, type TransferRow } from './transfers.js';
 
 const SIZES = [MIB - 64, 4 * MIB - 64];
-const KEYS = 8;
 
 /** Gets and puts of 1 and 4 MiB on the system's Redis 7 (Redis 6.2 where there is none) and Valkey 9; takes about two minutes. */
 export async function redisTransfers({ rounds, note }: BenchContext): Promise<{ readonly rows: TransferRow[]; readonly tools: readonly string[] }> {
@@ -21,7 +20,7 @@ export async function redisTransfers({ rounds, note }: BenchContext): Promise<{ 
     try {
       for (const bytes of SIZES) {
         note(`redis: ${store}, ${sizeText(bytes)}`);
-        rows.push(...(await compareTransfers({ store, value: patternOf(bytes), clients: clientsOf(server), rounds })));
+        rows.push(...(await compareTransfers({ store, value: patternOf(bytes), clients: clientsOf(server, Math.floor(HOT_BYTES / bytes)), rounds })));
         tools.push(...redisBenchmark(store, server, bytes));
       }
     } finally {
@@ -31,10 +30,10 @@ export async function redisTransfers({ rounds, note }: BenchContext): Promise<{ 
   return { rows, tools };
 }
 
-function clientsOf({ port }: RedisServer): Client[] {
+function clientsOf({ port }: RedisServer, keys: number): Client[] {
   const plain = new Redis({ port });
   const connector = redis({ port });
-  const keyOf = (index: number): string => `bench/${index % KEYS}`;
+  const keyOf = (index: number): string => `bench/${index % keys}`;
   return [
     {
       name: 'ioredis',

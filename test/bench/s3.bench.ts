@@ -8,9 +8,7 @@ import { signer } from '../../connectors/storage/s3/signer.js';
 import { provideServers } from '../servers/provide.js';
 import { BUCKET, OWNER, startSeaweed, type SeaweedServer } from '../servers/seaweedfs.js';
 import type { BenchContext } from './bench.js';
-import { compareTransfers, IN_FLIGHT, MIB, patternOf, type Client, type TransferRow } from './transfers.js';
-
-const OBJECT_BYTES = 64 * MIB;
+import { compareTransfers, HOT_BYTES, IN_FLIGHT, MIB, patternOf, type Client, type TransferRow } from './transfers.js';
 
 /** Gets by range and puts of 1 and 4 MiB; takes about a minute. */
 export async function s3Transfers({ rounds, note }: BenchContext): Promise<TransferRow[]> {
@@ -32,8 +30,8 @@ async function clientsOf({ endpoint, client }: SeaweedServer, value: Uint8Array)
   const connector = s3({ endpoint, bucket: BUCKET, credentials: OWNER });
   const bytes = value.byteLength;
   // One object of many sections, each of which is the value.
-  await connector.put('object', Buffer.concat(Array.from({ length: OBJECT_BYTES / bytes }, () => value)));
-  const offsetOf = (index: number): number => (index * bytes) % OBJECT_BYTES;
+  await connector.put('object', Buffer.concat(Array.from({ length: HOT_BYTES / bytes }, () => value)));
+  const offsetOf = (index: number): number => (index * bytes) % HOT_BYTES;
   const plainGet = (index: number) => client.send(new GetObjectCommand({ Bucket: BUCKET, Key: 'object', Range: `bytes=${offsetOf(index)}-${offsetOf(index) + bytes - 1}` }));
   return [
     {

@@ -37,6 +37,8 @@ export const MIB = 2 ** 20;
 /** Calls in flight, as a fetch of a run has them. */
 export const IN_FLIGHT = 4;
 const ROUND_BYTES = 64 * MIB;
+/** Bytes that the keys of a comparison hold together: few enough to stay in a processor's cache, so that the client is measured and not the memory. */
+export const HOT_BYTES = 8 * MIB;
 
 /** Bytes that compress badly and differ from place to place. */
 export function patternOf(bytes: number): Uint8Array {
