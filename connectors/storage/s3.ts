@@ -4,6 +4,7 @@ import { lifeCycle } from './life-cycle.js';
 import { control } from './s3/control.js';
 import { credentialSource } from './s3/credentials.js';
 import { toConnectorError, tooLarge } from './s3/failure.js';
+import { getTransport } from './s3/get-transport.js';
 import { keyOfName, namePrefix, objectName } from './s3/object-name.js';
 import { objects } from './s3/objects.js';
 import { checkOptions, type S3Options } from './s3/options.js';
@@ -29,9 +30,10 @@ export function s3(options: S3Options): StorageConnector {
   const life = lifeCycle(name, timeoutMs);
 
   const wire = transport(settings);
+  const gets = getTransport(settings);
   const sdk = control(settings, wire, () => credentials());
   const credentials = credentialSource(settings.credentials, sdk.chain);
-  const plain = objects(settings, signer(settings, credentials), wire);
+  const plain = objects(settings, signer(settings, credentials), { gets, others: wire });
   const inParts = uploads({ objects: plain, control: sdk, partBytes });
 
   function run<T>(attempt: string, options: CallOptions, work: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
@@ -106,7 +108,7 @@ export function s3(options: S3Options): StorageConnector {
     async close() {
       await life.close();
       await sdk.close();
-      await wire.close();
+      await Promise.all([wire.close(), gets.close()]);
     },
   };
 }

@@ -5,8 +5,8 @@ import { randomBytes } from 'node:crypto';
 import { connect as connectPlain, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { abortable } from '../abortable.js';
+import { LostConnection } from '../lost-connection.js';
 import { command, joined, type Command } from './command.js';
-import { LostConnection } from './lost-connection.js';
 import { ProtocolError, ReplyError, ReplyParser, type Reply, type ReplyHandler, type SingleReply } from './reply-parser.js';
 import type { Access, Address } from './settings.js';
 

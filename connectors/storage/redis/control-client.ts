@@ -2,7 +2,7 @@
 // never left to reconnect by itself: the next call makes a new one, so a server that is back is used at once.
 import { Redis } from 'ioredis';
 import { abortable } from '../abortable.js';
-import { LostConnection } from './lost-connection.js';
+import { LostConnection } from '../lost-connection.js';
 import { ReplyError } from './reply-parser.js';
 import type { Access, Address } from './settings.js';
 
@@ -36,7 +36,7 @@ export class ControlClient {
     try {
       return await this.#sendOnce(commands, signal);
     } catch (cause) {
-      // As BulkPool does: a kept connection of a server that was restarted.
+      // As ConnectionPool does: a kept connection of a server that was restarted.
       if (!isKept || !(cause instanceof LostConnection)) throw cause;
       return await this.#sendOnce(commands, signal);
     }

@@ -1,5 +1,5 @@
 import { KvError, type KvErrorCode } from '../../../lib/errors.js';
-import { LostConnection } from './lost-connection.js';
+import { LostConnection } from '../lost-connection.js';
 import { ProtocolError, ReplyError } from './reply-parser.js';
 
 type Answer = readonly [KvErrorCode, string];

@@ -1,13 +1,13 @@
+import { ConnectionPool } from '../connection-pool.js';
 import { BulkConnection } from './bulk-connection.js';
-import { BulkPool } from './bulk-pool.js';
 import { ControlClient } from './control-client.js';
 import type { Access, Address } from './settings.js';
 
 /** One server. Gets, puts and small commands have connections of their own, so none of them waits for another kind. */
 export interface RedisNode {
   readonly address: Address;
-  readonly gets: BulkPool;
-  readonly puts: BulkPool;
+  readonly gets: ConnectionPool<BulkConnection>;
+  readonly puts: ConnectionPool<BulkConnection>;
   readonly control: ControlClient;
   close(): void;
 }
@@ -15,8 +15,8 @@ export interface RedisNode {
 /** Nothing is connected before the first call. */
 export function redisNode(address: Address, access: Access, connections: number): RedisNode {
   const open = (signal: AbortSignal | undefined) => BulkConnection.open(address, access, signal);
-  const gets = new BulkPool(connections, open);
-  const puts = new BulkPool(connections, open);
+  const gets = new ConnectionPool(connections, open);
+  const puts = new ConnectionPool(connections, open);
   const control = new ControlClient(address, access);
   return {
     address,

@@ -1,7 +1,7 @@
 // Which server a key is on: always the same one, or the member of a cluster that owns the key's slot.
 import { abortable } from '../abortable.js';
+import { LostConnection } from '../lost-connection.js';
 import { keySlot, SLOTS } from './key-slot.js';
-import { LostConnection } from './lost-connection.js';
 import { redisNode, type RedisNode } from './node.js';
 import { ProtocolError, ReplyError } from './reply-parser.js';
 import type { Settings } from './settings.js';

@@ -40,6 +40,12 @@ export function notS3(finding: string): S3Failure {
   return new S3Failure('KV_CONNECTOR_REFUSED', `the answer ${finding}, which S3 does not do; check that \`endpoint\` is an S3 server and what proxies stand before it`);
 }
 
+/** An answer that breaks the protocol: something else answers, or a connection brought it damaged. */
+export function notHttp(finding: string): S3Failure {
+  const advice = `the answer ${finding}, which breaks the HTTP/1.1 protocol; check that \`endpoint\` is an S3 server and what proxies stand before it`;
+  return new S3Failure('KV_CONNECTOR_UNAVAILABLE', advice, { isTransient: true });
+}
+
 /** A value or object above `maxValueBytes`. */
 export function tooLarge(bytes: number, maxValueBytes: number): S3Failure {
   return new S3Failure('KV_CONNECTOR_REFUSED', `${bytes} bytes are more than \`maxValueBytes\` (${maxValueBytes}); store smaller chunks or raise it`);

@@ -8,7 +8,7 @@ import { notS3 } from './failure.js';
 import type { S3Settings } from './options.js';
 import { CHECKSUM_HEADER, NO_PAYLOAD, partHeaders, payloadHeaders } from './payload.js';
 import type { PlainRequest, Signer } from './signer.js';
-import { collectStart, fill, type Sink } from './sink.js';
+import { collectStart, Fill, type Sink } from './sink.js';
 import type { Answer, Receive, Transport } from './transport.js';
 
 /** Where one part of a value goes. */
@@ -31,12 +31,14 @@ export interface Objects {
 
 const ERROR_TEXT_BYTES = 64 << 10;
 
-export function objects(settings: S3Settings, sign: Signer, { exchange }: Transport): Objects {
+/** GETs go over `gets`, all else over `others`. */
+export function objects(settings: S3Settings, sign: Signer, { gets, others }: { readonly gets: Transport; readonly others: Transport }): Objects {
   const { maxValueBytes, origin } = settings;
   const isEncrypted = origin.protocol === 'https:';
   let isBucketSeen = false;
 
   async function send(request: PlainRequest, receive: Receive, signal: AbortSignal | undefined): Promise<Answer> {
+    const { exchange } = request.method === 'GET' ? gets : others;
     return exchange(await abortable(sign(request), signal), receive, signal); // credentials may never come
   }
 
@@ -69,7 +71,7 @@ export function objects(settings: S3Settings, sign: Signer, { exchange }: Transp
     const answer = await send(rangeRequest(name, range), (head) => {
       if (head.status !== 206) return collectStart(ERROR_TEXT_BYTES);
       total = valueBytes(head, range, Infinity);
-      return fill(new Uint8Array(1));
+      return new Fill(new Uint8Array(1));
     }, signal);
     if (answer.status === 206) return total; // put in this moment
     if (isMiss(answer)) return undefined;
@@ -86,7 +88,7 @@ export function objects(settings: S3Settings, sign: Signer, { exchange }: Transp
       const receive = (head: Parameters<Receive>[0]): Sink => {
         if (!isData(head.status)) return collectStart(ERROR_TEXT_BYTES);
         const total = valueBytes(head, range, maxValueBytes);
-        return fill(placeRead(total, options).target);
+        return new Fill(placeRead(total, options).target);
       };
       const request = range === undefined ? { method: 'GET' as const, name, headers: NO_PAYLOAD } : rangeRequest(name, range);
       const answer = await send(request, receive, signal);

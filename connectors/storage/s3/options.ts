@@ -33,7 +33,7 @@ export interface S3Options {
   readonly maxValueBytes?: number;
   /** Values above this many bytes go in parts of this size. Default 64 MiB; S3 allows 5 MiB to 5 GiB and 10,000 parts. */
   readonly partBytes?: number;
-  /** Most connections at once; further calls wait. Default 32. */
+  /** Most connections at once for gets, and as many for all else; further calls wait. Default 32. */
   readonly maxConnections?: number;
 }
 
@@ -51,7 +51,8 @@ export interface S3Settings {
   readonly isPathStyle: boolean;
   readonly region: string;
   readonly credentials: S3Options['credentials'];
-  readonly tls: NonNullable<S3Options['tls']>;
+  /** As Node's TLS takes it. */
+  readonly tls: { readonly ca?: string[]; readonly cert?: string; readonly key?: string };
   readonly timeoutMs: number;
   readonly maxValueBytes: number;
   readonly partBytes: number;
@@ -83,6 +84,7 @@ export function checkOptions(options: S3Options): S3Settings {
   const isPathStyle = checkAddressing(options);
   if (!isPathStyle && isIP(endpoint.hostname.replace(/^\[|\]$/g, '')) !== 0) throw new TypeError('expected an `endpoint` with a name for `addressing` virtual-host, got an address; use path');
   const origin = new URL(isPathStyle ? endpoint : `${endpoint.protocol}//${bucket}.${endpoint.host}`);
+  const { ca, ...ownCertificate } = tls;
   const cleanPrefix = prefix.replace(/\/$/, '');
   return {
     bucket,
@@ -93,7 +95,7 @@ export function checkOptions(options: S3Options): S3Settings {
     isPathStyle,
     region,
     credentials,
-    tls,
+    tls: { ...ownCertificate, ...(ca === undefined ? {} : { ca: [ca].flat() }) },
     timeoutMs,
     maxValueBytes,
     partBytes,

@@ -8,21 +8,36 @@ export interface Sink {
   end(): Uint8Array;
 }
 
-/** Fills `target` with a body that must have exactly its size. */
-export function fill(target: Uint8Array): Sink {
-  let filled = 0;
-  return {
-    write(chunk) {
-      if (filled + chunk.byteLength > target.byteLength) throw notS3('is longer than it says');
-      target.set(chunk, filled);
-      filled += chunk.byteLength;
-      return true;
-    },
-    end() {
-      if (filled === target.byteLength) return target;
-      throw new S3Failure('KV_CONNECTOR_UNAVAILABLE', `the answer ended after ${filled} of ${target.byteLength} bytes; try again`, { isTransient: true });
-    },
-  };
+/** Fills its memory with a body that must have exactly its size. */
+export class Fill implements Sink {
+  readonly #target: Uint8Array;
+  #filled = 0;
+
+  constructor(target: Uint8Array) {
+    this.#target = target;
+  }
+
+  /** What is not filled yet. What is written there is told by `advance` instead of `write`. */
+  get room(): Uint8Array {
+    return this.#target.subarray(this.#filled);
+  }
+
+  /** Takes `count` bytes that were written to the start of `room`. */
+  advance(count: number): void {
+    this.#filled += count;
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (chunk.byteLength > this.room.byteLength) throw notS3('is longer than it says');
+    this.room.set(chunk);
+    this.#filled += chunk.byteLength;
+    return true;
+  }
+
+  end(): Uint8Array {
+    if (this.#filled === this.#target.byteLength) return this.#target;
+    throw new S3Failure('KV_CONNECTOR_UNAVAILABLE', `the answer ended after ${this.#filled} of ${this.#target.byteLength} bytes; try again`, { isTransient: true });
+  }
 }
 
 /** Keeps up to `limit` bytes; throws for more. */

@@ -5,7 +5,6 @@ import { Pool, type Dispatcher } from 'undici';
 import { failedConnection } from './failure.js';
 import type { S3Settings } from './options.js';
 import type { Sink } from './sink.js';
-import { MAX_HEAD_BYTES, socketReads } from './socket-reads.js';
 
 /** A signed request. */
 export interface WireRequest {
@@ -36,11 +35,9 @@ export interface Transport {
   close(): Promise<void>;
 }
 
-/** Connections are made when they are needed. */
+/** For everything but the GETs of objects. Connections are made when they are needed. */
 export function transport({ origin, tls, maxConnections }: S3Settings): Transport {
-  const { ca, ...own } = tls;
-  const connect = { ...own, ...(ca === undefined ? {} : { ca: [ca].flat() }), onread: socketReads() };
-  const pool = new Pool(origin, { connections: maxConnections, maxHeaderSize: MAX_HEAD_BYTES, connect });
+  const pool = new Pool(origin, { connections: maxConnections, connect: tls });
   return {
     exchange: (request, receive, signal) => new Promise((resolve, reject) => {
       const exchange = new Exchange({ receive, signal, resolve, reject });

@@ -1,24 +1,30 @@
-import type { BulkConnection } from './bulk-connection.js';
 import { LostConnection } from './lost-connection.js';
 
-/** Some connections of one server for one direction, made when they are needed and kept. */
-export class BulkPool {
-  readonly #open: (signal: AbortSignal | undefined) => Promise<BulkConnection>;
-  readonly #idle: BulkConnection[] = [];
+/** A connection that serves one call at a time. */
+export interface PooledConnection {
+  /** Whether another call may use it. */
+  readonly isUsable: boolean;
+  destroy(): void;
+}
+
+/** Some connections of one server, made when they are needed and kept. */
+export class ConnectionPool<Connection extends PooledConnection> {
+  readonly #open: (signal: AbortSignal | undefined) => Promise<Connection>;
+  readonly #idle: Connection[] = [];
   readonly #waiting: (() => void)[] = [];
   #free: number;
   #isClosed = false;
 
-  constructor(size: number, open: (signal: AbortSignal | undefined) => Promise<BulkConnection>) {
+  constructor(size: number, open: (signal: AbortSignal | undefined) => Promise<Connection>) {
     this.#free = size;
     this.#open = open;
   }
 
   /**
    * Runs `work` on a connection of its own. Where a kept connection turns out to be lost, as after a restart of the server, `work`
-   * runs once more on a new one: every command of ours may be sent twice.
+   * runs once more on a new one: whatever goes over a pool may be sent twice.
    */
-  async use<T>(work: (connection: BulkConnection) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  async use<T>(work: (connection: Connection) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     await this.#takeTurn(signal);
     try {
       const kept = this.#takeIdle();
@@ -40,7 +46,7 @@ export class BulkPool {
     for (const connection of this.#idle.splice(0)) connection.destroy();
   }
 
-  async #run<T>(connection: BulkConnection, work: (connection: BulkConnection) => Promise<T>): Promise<T> {
+  async #run<T>(connection: Connection, work: (connection: Connection) => Promise<T>): Promise<T> {
     try {
       return await work(connection);
     } finally {
@@ -49,7 +55,7 @@ export class BulkPool {
     }
   }
 
-  #takeIdle(): BulkConnection | undefined {
+  #takeIdle(): Connection | undefined {
     for (;;) {
       const connection = this.#idle.pop();
       if (connection === undefined || connection.isUsable) return connection;

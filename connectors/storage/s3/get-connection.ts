@@ -1,0 +1,158 @@
+// One connection that GETs go over, one at a time. A large body is read straight into its memory. A connection whose call was aborted, or
+// whose answer is not as it must be, is destroyed: so nothing writes to a caller's memory late, and no call meets what another one left.
+import { connect as connectPlain, isIP, type OnReadOpts, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { abortable } from '../abortable.js';
+import { LostConnection } from '../lost-connection.js';
+import { AnswerReader } from './answer-reader.js';
+import type { S3Settings } from './options.js';
+import type { Answer, Receive } from './transport.js';
+
+/** For heads and small bodies. */
+const READ_BUFFER_BYTES = 64 << 10;
+/** So much of a body is worth a read of its own, straight into its place. */
+const DIRECT_BYTES = 16 << 10;
+const KEEP_ALIVE_MS = 30_000;
+/** Servers and what stands before them end unused connections after five seconds or more. */
+const IDLE_MS = 4000;
+
+interface Call {
+  readonly answer: AnswerReader;
+  hadAnswer: boolean;
+  resolve(answer: Answer): void;
+  reject(cause: unknown): void;
+}
+
+export class GetConnection {
+  readonly #socket: Socket;
+  #call: Call | undefined;
+  #error: unknown;
+
+  private constructor({ origin, tls }: S3Settings) {
+    const isSecure = origin.protocol === 'https:';
+    const host = origin.hostname.replace(/^\[|\]$/g, '');
+    const where = { host, port: Number(origin.port) || (isSecure ? 443 : 80) };
+    const name = isIP(host) === 0 ? { servername: host } : {};
+    const onread = this.#reading(); // tls.connect knows it too, though its types do not
+    this.#socket = isSecure ? connectTls(Object.assign({ ...where, ...name, ...tls, ALPNProtocols: ['http/1.1'] }, { onread })) : connectPlain({ ...where, onread });
+    this.#socket.setNoDelay(true);
+    this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    this.#socket.on('timeout', () => this.destroy());
+    this.#socket.once('error', (cause) => (this.#error = cause));
+    this.#socket.once('close', () => this.#closed());
+  }
+
+  /** Connects. Rejects with a LostConnection or the signal's reason. */
+  static async open(settings: S3Settings, signal: AbortSignal | undefined): Promise<GetConnection> {
+    signal?.throwIfAborted();
+    const connection = new GetConnection(settings);
+    try {
+      // Nothing is sent before: over TLS, the certificate has been verified by then.
+      await abortable(connection.#connected(settings.origin.protocol === 'https:' ? 'secureConnect' : 'connect'), signal);
+      return connection;
+    } catch (cause) {
+      connection.destroy();
+      throw cause;
+    }
+  }
+
+  /** Whether another call may use it. */
+  get isUsable(): boolean {
+    return !this.#socket.destroyed && !this.#socket.readableEnded && this.#call === undefined;
+  }
+
+  /**
+   * Sends a request and gives its answer, whose body is where `receive` says. Rejects with a LostConnection, an S3Failure, what
+   * `receive` throws or the signal's reason, and is destroyed then.
+   */
+  async exchange(request: string, receive: Receive, signal: AbortSignal | undefined): Promise<Answer> {
+    signal?.throwIfAborted();
+    if (this.#socket.destroyed) throw new LostConnection(this.#error, false);
+    const onAbort = (): void => this.#fail(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      return await new Promise<Answer>((resolve, reject) => {
+        this.#call = { answer: new AnswerReader(receive), hadAnswer: false, resolve, reject };
+        this.#socket.setTimeout(0);
+        this.#socket.ref();
+        this.#socket.write(request, 'latin1');
+      });
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Reads a body straight into its place, all else through a small buffer. */
+  #reading(): OnReadOpts {
+    const small = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
+    const callback = (count: number, memory: Uint8Array): boolean => {
+      this.#receive((answer) => {
+        if (memory === small) return answer.push(small.subarray(0, count)) === count;
+        answer.advance(count);
+        return true;
+      });
+      return true;
+    };
+    const buffer = (): Uint8Array => {
+      const room = this.#call?.answer.room;
+      return room !== undefined && room.byteLength >= DIRECT_BYTES ? room : small;
+    };
+    return { buffer, callback };
+  }
+
+  #connected(event: 'connect' | 'secureConnect'): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#socket.once(event, () => resolve());
+      this.#socket.once('close', () => reject(new LostConnection(this.#error, false)));
+    });
+  }
+
+  /** `take` hands over what came, and says whether all of it was of the answer. */
+  #receive(take: (answer: AnswerReader) => boolean): void {
+    const call = this.#call;
+    if (call === undefined) return this.destroy(); // nobody asked for it
+    call.hadAnswer = true;
+    try {
+      const isClean = take(call.answer);
+      if (call.answer.isDone) this.#finish(call, isClean && call.answer.keepsAlive);
+    } catch (cause) {
+      this.#fail(cause);
+    }
+  }
+
+  #closed(): void {
+    const call = this.#call;
+    if (call === undefined) return;
+    if (!call.answer.isUntilClose || this.#error !== undefined) return this.#fail(new LostConnection(this.#error, call.hadAnswer));
+    try {
+      this.#finish(call, false);
+    } catch (cause) {
+      this.#fail(cause);
+    }
+  }
+
+  #finish(call: Call, isKept: boolean): void {
+    const answer = call.answer.end();
+    this.#call = undefined;
+    if (isKept) this.#rest();
+    else this.destroy();
+    call.resolve(answer);
+  }
+
+  /** Unused, it keeps neither itself for long nor the process from its end. */
+  #rest(): void {
+    this.#socket.setTimeout(IDLE_MS);
+    this.#socket.unref();
+  }
+
+  #fail(cause: unknown): void {
+    const call = this.#call;
+    this.#call = undefined;
+    this.destroy();
+    call?.reject(cause);
+  }
+}
