@@ -6,7 +6,8 @@ import { manifest } from './targets/manifest.js';
 import { object } from './targets/object.js';
 import { resp } from './targets/resp.js';
 import { s3 } from './targets/s3.js';
+import { s3Wire } from './targets/s3-wire.js';
 import { safetensors } from './targets/safetensors.js';
 
 /** Every parser in TypeScript that meets foreign bytes, and the reader of entry files in C++. The decoders there have fuzzers of their own in test/addon. */
-export const TARGETS: readonly FuzzTarget[] = [object, manifest, resp, s3, lmcache, encryptedValue, entryFile, safetensors];
+export const TARGETS: readonly FuzzTarget[] = [object, manifest, resp, s3, s3Wire, lmcache, encryptedValue, entryFile, safetensors];

@@ -8,9 +8,9 @@ import { AnswerReader } from './answer-reader.js';
 import type { S3Settings } from './options.js';
 import type { Answer, Receive } from './transport.js';
 
-/** For heads and small bodies. */
-const READ_BUFFER_BYTES = 64 << 10;
-/** So much of a body is worth a read of its own, straight into its place. */
+/** For heads and the starts of bodies, which are copied from it. */
+const READ_BUFFER_BYTES = 16 << 10;
+/** So much of a body is worth a read of its own, straight into its place: test/bench/s3.bench.ts. */
 const DIRECT_BYTES = 16 << 10;
 const KEEP_ALIVE_MS = 30_000;
 /** Servers and what stands before them end unused connections after five seconds or more. */
