@@ -467,7 +467,7 @@ describe('s3', () => {
       }
       socket.write(body);
     });
-    // At once, because all connections of a connector read into one buffer.
+    // At once, over several connections.
     await Promise.all([...READS, ...READS, ...READS].map(async ([, read, bytes]) => expectSameBytes(await read(), bytes)));
   });
 
