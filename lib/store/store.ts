@@ -15,7 +15,7 @@ import { packManifest, unpackManifest, type RunChunk, type RunManifest } from '.
 import { chunkKey, hasGeometry, namespaceDigest, runKey } from './namespace.js';
 import { checkPart, planPart, type PlannedPart } from './part.js';
 import { checkFetchOptions, checkPutOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions, type StoreCallOptions } from './store-options.js';
-import { checkStored, distrustOf } from './maintenance/stored-value.js';
+import { checkStored, distrustOf } from './stored-value.js';
 import { openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
 import { checkLimit, timeLimit } from './time-limit.js';
 import { canonical, copyTokens } from './token-rows.js';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { filesystem } from '../../connectors/storage/filesystem.js';
 import { encode } from '../../lib/index.js';
-import { checkObject } from '../../lib/store/maintenance/stored-value.js';
+import { checkObject } from '../../lib/store/stored-value.js';
 import type { BenchContext, BenchResult } from './bench.js';
 import { redisTransfers } from './redis.bench.js';
 import { s3Transfers } from './s3.bench.js';

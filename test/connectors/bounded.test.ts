@@ -10,6 +10,7 @@ import { memory } from '../../connectors/storage/memory.js';
 import { KvError } from '../../lib/errors.js';
 import type { CallOptions, ListedValue, StorageConnector } from '../../lib/store/connector.js';
 import { expectSameBytes, listed, patternBytes, storageConnectorContract } from '../contract/storage-connector.js';
+import { gate, hang } from './pending.js';
 
 const GIB = 2 ** 30;
 
@@ -77,18 +78,6 @@ function farEnd() {
     },
   };
   return far;
-}
-
-/** Never settles but by its signal, as a far end that stopped answering. */
-function hang({ signal }: CallOptions): Promise<never> {
-  return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
-}
-
-/** A promise and what settles it. */
-function gate() {
-  let open = (): void => undefined;
-  const opened = new Promise<void>((resolve) => (open = resolve));
-  return { open, opened };
 }
 
 const keysOf = async (connector: StorageConnector): Promise<string[]> => (await listed(connector, '')).map(({ key }) => key);

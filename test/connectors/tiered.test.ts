@@ -10,6 +10,7 @@ import { tiered, type TieredConnector, type TieredOptions } from '../../connecto
 import { KvError } from '../../lib/errors.js';
 import type { CallOptions, StorageConnector } from '../../lib/store/connector.js';
 import { expectSameBytes, listed, patternBytes, storageConnectorContract } from '../contract/storage-connector.js';
+import { gate, hang } from './pending.js';
 
 const GIB = 2 ** 30;
 
@@ -84,17 +85,6 @@ function farEnd(name: string, mood: Mood = 'well') {
     },
   };
   return far;
-}
-
-/** Never settles but by its signal, as a far end that stopped answering. */
-function hang({ signal }: CallOptions): Promise<never> {
-  return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
-}
-
-function gate() {
-  let open = (): void => undefined;
-  const opened = new Promise<void>((resolve) => (open = resolve));
-  return { open, opened };
 }
 
 /** Lets what was started in the background end: with memory tiers it needs a few turns of the event loop. */

@@ -2,7 +2,7 @@ import { KvError } from '../../../lib/errors.js';
 import { tensorBytes } from '../../../lib/codec/layout.js';
 import type { StorageConnector } from '../../../lib/store/connector.js';
 import { listStored } from '../../../lib/store/listing.js';
-import { readRun } from '../../../lib/store/maintenance/stored-value.js';
+import { readRun } from '../../../lib/store/stored-value.js';
 import type { RunManifest } from '../../../lib/store/manifest.js';
 import { layoutOf, runKey } from '../../../lib/store/namespace.js';
 import { KvStore, type FetchedTensor } from '../../../lib/store/store.js';

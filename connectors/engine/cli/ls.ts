@@ -1,7 +1,7 @@
 import type { StorageConnector } from '../../../lib/store/connector.js';
 import { listStored, type StoredEntry } from '../../../lib/store/listing.js';
 import { inParallel } from '../../../lib/store/maintenance/in-parallel.js';
-import { distrustOf, readRun } from '../../../lib/store/maintenance/stored-value.js';
+import { distrustOf, readRun } from '../../../lib/store/stored-value.js';
 import type { RunManifest } from '../../../lib/store/manifest.js';
 import type { Call, Command } from './command.js';
 import { withStore } from './open-store.js';

@@ -2,7 +2,7 @@ import type { CallOptions, ListedValue, StorageConnector } from '../connector.js
 import { unpackManifest, type NamespaceDescription, type RunManifest } from '../manifest.js';
 import { chunkKey, parseKey } from '../namespace.js';
 import { inParallel } from './in-parallel.js';
-import { checkObject, distrustOf, readRun } from './stored-value.js';
+import { checkObject, distrustOf, readRun } from '../stored-value.js';
 
 /** Options of `checkStore`. */
 export interface StoreCheckOptions extends CallOptions {

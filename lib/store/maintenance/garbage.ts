@@ -6,7 +6,7 @@ import type { RunManifest } from '../manifest.js';
 import { chunkKey, parseKey } from '../namespace.js';
 import { chunkAges, type ChunkAges } from './chunk-ages.js';
 import { inParallel } from './in-parallel.js';
-import { distrustOf, readRun } from './stored-value.js';
+import { distrustOf, readRun } from '../stored-value.js';
 
 /** Options of `collectGarbage`. */
 export interface GarbageOptions extends CallOptions {

@@ -2,7 +2,7 @@ import type { CallOptions, StorageConnector } from '../connector.js';
 import type { NamespaceDescription } from '../manifest.js';
 import { parseKey } from '../namespace.js';
 import { inParallel } from './in-parallel.js';
-import { distrustOf, readRun } from './stored-value.js';
+import { distrustOf, readRun } from '../stored-value.js';
 
 /** Values counted together. */
 export interface StoredTotal {

@@ -1,11 +1,11 @@
 // Chunks and manifests as they lie in a storage connector, judged.
-import { checkedChunk } from '../../codec/codec.js';
-import { native } from '../../codec/native.js';
-import { readObject, sectionTable } from '../../container/object.js';
-import { KvError } from '../../errors.js';
-import type { CallOptions, StorageConnector } from '../connector.js';
-import { unpackManifest, type NamespaceDescription, type RunManifest } from '../manifest.js';
-import { hasGeometry } from '../namespace.js';
+import { checkedChunk } from '../codec/codec.js';
+import { native } from '../codec/native.js';
+import { readObject, sectionTable } from '../container/object.js';
+import { KvError } from '../errors.js';
+import type { CallOptions, StorageConnector } from './connector.js';
+import { unpackManifest, type NamespaceDescription, type RunManifest } from './manifest.js';
+import { hasGeometry } from './namespace.js';
 
 /** `damaged`: not to be trusted. `unknown`: made by another version, which may well read it. */
 export type Distrust = 'damaged' | 'unknown';
