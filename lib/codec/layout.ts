@@ -2,6 +2,10 @@ import { DTYPES, LAYOUT_ORDERS, native, type NativeLayout } from './native.js';
 import type { Dtype, KvLayout, KvTensor } from '../types.js';
 
 const ELEMENT_BYTES: Readonly<Record<Dtype, number>> = { bf16: 2, f16: 2, f32: 4, f8_e4m3: 1, f8_e5m2: 1, u8: 1 };
+// The limits of addon/codec/plane_shape.h.
+const MAX_LAYERS = 4096;
+const MAX_TOKENS = 2 ** 28;
+const MAX_BYTES = 2 ** 40 - 1;
 const PAGED: ReadonlySet<string> = new Set(['vllm_cpu_pages', 'vllm_cpu_rows', 'sglang_layer_first', 'sglang_page_first']);
 
 /** Bytes of one element. */
@@ -39,6 +43,9 @@ export function checkLayout(layout: KvLayout): void {
   }
   if (planesOf(layout) === 1 && layout.kvHeads !== 1) throw new RangeError(`expected \`layout.kvHeads\` to be 1 in order ${layout.order}, got ${layout.kvHeads}`);
   if (layout.kvHeads * layout.headDim > 65536) throw new RangeError(`expected kvHeads * headDim to be at most 65536, got ${layout.kvHeads * layout.headDim}`);
+  if (layout.layers > MAX_LAYERS) throw new RangeError(`expected \`layout.layers\` to be at most ${MAX_LAYERS}, got ${layout.layers}`);
+  if (layout.tokens > MAX_TOKENS) throw new RangeError(`expected \`layout.tokens\` to be at most ${MAX_TOKENS}, got ${layout.tokens}`);
+  if (tensorBytes(layout) > MAX_BYTES) throw new RangeError(`expected a tensor of at most ${MAX_BYTES} bytes, got ${tensorBytes(layout)}`);
   checkRope(layout);
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
+import { checkLayout } from '../../lib/codec/layout.js';
 import { native } from '../../lib/codec/native.js';
 import {
   CODER_NAMES,
@@ -254,6 +255,14 @@ describe('memory and calls', () => {
   ])('a tensor with %s is refused', async (_, layout, extra) => {
     const data = new Uint8Array(Math.max(0, (Number.isNaN(layout.layers) ? 0 : tensorBytes(layout)) + extra));
     await expect(encode({ layout, data })).rejects.toBeInstanceOf(Error);
+  });
+
+  test.each([
+    ['layers', { layers: 4097 }],
+    ['tokens', { tokens: 2 ** 28 + 1 }],
+    ['bytes', { layers: 4096, tokens: 2 ** 28 }],
+  ])('a layout of more %s than the addon takes is a RangeError', (_, dimensions) => {
+    expect(() => checkLayout({ ...small, ...dimensions })).toThrow(RangeError);
   });
 
   test('an object for another key, and one that asks for too much, are refused', async () => {
