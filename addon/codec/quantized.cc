@@ -95,8 +95,8 @@ int32_t channel_eighths(const QuantizedParameters& parameters, bool is_key, int3
 
 }  // namespace
 
-void quantized_rows(const QuantizedModel& model, const KvShape& shape, const QuantizedParameters& parameters, int32_t class_cap, uint32_t layer,
-                    QuantizedRow* rows) noexcept {
+void quantized_rows(const QuantizedModel& model, const KvShape& shape, const QuantizedParameters& parameters, uint32_t layer, QuantizedRow* rows) noexcept {
+  const int32_t cap = model.class_cap();
   const size_t count = layer_rows(shape), plane_rows = size_t(shape.kv_heads) * shape.head_dim;
   for (size_t r = 0; r < count; r++) {
     const bool is_key = row_is_key(shape, r);
@@ -105,15 +105,15 @@ void quantized_rows(const QuantizedModel& model, const KvShape& shape, const Qua
     const int32_t eighths = clamp(channel_eighths(parameters, is_key, base, scale, r % shape.head_dim), kStepMin, kStepMax);
     // Quarter octaves of spread / step.
     const int32_t spread_class = (2 * scale - eighths) >> 1;
-    const int32_t low_bits = spread_class > class_cap || is_key ? (spread_class - class_cap + 3) >> 2 : 0;
-    const int32_t last = is_key || low_bits > 0 ? spread_class - 4 * low_bits : clamp(spread_class, kClassMin, class_cap);
+    const int32_t low_bits = spread_class > cap || is_key ? (spread_class - cap + 3) >> 2 : 0;
+    const int32_t last = is_key || low_bits > 0 ? spread_class - 4 * low_bits : clamp(spread_class, kClassMin, cap);
     QuantizedRow& row = rows[r];
     row.step = step_of(eighths);
     row.inverse_step = step_of(-eighths);
     row.offset = float(model.mean[layer * count + r]) * row.step;
     row.low_bits = int8_t(clamp(low_bits, -100, 100));
     row.first_table = uint8_t(clamp((is_key ? spread_class : last) - kClassMin, 0, 255));
-    row.last_table = is_key ? uint8_t(clamp(last - kClassMin, 1, int32_t(kQuantizedTables) - 1)) : 0;
+    row.last_table = is_key ? uint8_t(clamp(last - kClassMin, 1, cap - kClassMin)) : 0;
   }
 }
 

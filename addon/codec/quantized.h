@@ -33,13 +33,19 @@ struct QuantizedParameters {
 constexpr int32_t kTokenCodeMin = -8, kTokenCodeMax = 7;  // half octaves
 constexpr int32_t kClassMin = -12;                        // quarter octaves of spread / step; below it nearly every q is 0
 
-// Low bits of wide channels travel raw beside the coder, so that what it sees has a spread of at most 2^(class_cap / 4).
-constexpr int32_t kClassCapRans = 20, kClassCapHevc = 4;
+// Low bits of wide channels travel raw beside the coder, so that what it sees has a spread of at most 2^(cap / 4): the cap of hevc, and
+// the one of rans for a rung. Raw bits fill the rANS states, which else carry nothing, and make tables short, which counts where a value
+// takes two bits; but they cost time, and finer rungs have many.
+constexpr int32_t kClassCapHevc = 4;
+constexpr int32_t rans_class_cap(const QuantizedParameters& parameters) noexcept { return parameters.gain_eighths >= 0 ? 4 : 12; }
+constexpr int32_t kClassCapMin = 0, kClassCapMax = 20;
 
 // Which tokens of a chunk are kept exact: the first of a sequence.
 constexpr uint32_t exact_tokens(const QuantizedParameters& parameters) noexcept { return parameters.start == 0 ? 1 : 0; }
 
-constexpr uint32_t kQuantizedTables = uint32_t(kClassCapRans - kClassMin) + 1;
+// rans has a table for each class up to its cap.
+constexpr uint32_t tables_of_cap(int32_t cap) noexcept { return uint32_t(cap - kClassMin) + 1; }
+constexpr uint32_t kMinQuantizedTables = tables_of_cap(kClassCapMin), kMaxQuantizedTables = tables_of_cap(kClassCapMax);
 
 // The side information of a chunk; goes into the header.
 struct QuantizedModel {
@@ -47,11 +53,12 @@ struct QuantizedModel {
   Buffer<int8_t> scale;        // [layer][row]
   Buffer<int32_t> mean;        // [layer][row]
   Buffer<int8_t> token_code;   // [layer][plane][token]
-  Buffer<RansFrequencies> tables;  // kQuantizedTables, or none
+  Buffer<RansFrequencies> tables;  // for rans: tables_of_cap()
 
-  Status resize(const KvShape& shape, bool with_tables) noexcept;
+  Status resize(const KvShape& shape, uint32_t table_count) noexcept;
+  int32_t class_cap() const noexcept { return tables.size() > 0 ? int32_t(tables.size()) - 1 + kClassMin : kClassCapHevc; }
   static size_t bound(const KvShape& shape) noexcept;
-  Status write(Bytes out, size_t* written) const noexcept;
+  Status write(const KvShape& shape, Bytes out, size_t* written) const noexcept;
   Status read(ConstBytes in, const KvShape& shape, bool with_tables) noexcept;
 };
 
@@ -66,8 +73,7 @@ struct QuantizedRow {
 };
 
 // Rows of a layer; `rows` holds one entry a channel. A model from outside cannot make this fail, only make nonsense.
-void quantized_rows(const QuantizedModel& model, const KvShape& shape, const QuantizedParameters& parameters, int32_t class_cap, uint32_t layer,
-                    QuantizedRow* rows) noexcept;
+void quantized_rows(const QuantizedModel& model, const KvShape& shape, const QuantizedParameters& parameters, uint32_t layer, QuantizedRow* rows) noexcept;
 
 // Whether a row belongs to K; MLA's one plane counts as V.
 constexpr bool row_is_key(const KvShape& shape, size_t row) noexcept { return shape.planes == 2 && row < size_t(shape.kv_heads) * shape.head_dim; }

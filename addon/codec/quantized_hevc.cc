@@ -32,18 +32,20 @@ struct StreamPlan {
 
   void build(const QuantizedModel& model, const KvShape& shape, const QuantizedParameters& parameters, uint32_t first_layer, uint32_t layers) noexcept {
     const size_t count = layer_rows(shape);
-    uint32_t next[kQuantizedTables + 1] = {};
-    for (uint32_t l = 0; l < layers; l++) quantized_rows(model, shape, parameters, kClassCapHevc, first_layer + l, rows.data() + l * count);
+    uint32_t next[kTables + 1] = {};
+    for (uint32_t l = 0; l < layers; l++) quantized_rows(model, shape, parameters, first_layer + l, rows.data() + l * count);
     for (size_t r = 0; r < layers * count; r++) next[key(rows[r]) + 1]++;
-    for (uint32_t i = 0; i < kQuantizedTables; i++) next[i + 1] += next[i];
+    for (uint32_t i = 0; i < kTables; i++) next[i + 1] += next[i];
     for (size_t r = 0; r < layers * count; r++) place[r] = next[key(rows[r])]++;
   }
 
  private:
+  static constexpr uint32_t kTables = tables_of_cap(kClassCapHevc);
+
   // Widest first. A row's tables stand for the spread that is left without its low bits.
   static uint32_t key(const QuantizedRow& row) noexcept {
     const uint32_t last = row.last_table != 0 && row.last_table < row.first_table ? row.last_table : row.first_table;
-    return kQuantizedTables - 1 - (last < kQuantizedTables ? last : kQuantizedTables - 1);
+    return kTables - 1 - (last < kTables ? last : kTables - 1);
   }
 };
 
@@ -75,7 +77,7 @@ class HevcEncodeJob final : public EncodeJob {
     groups_ = group_count(shape.tokens, group_tokens_);
     streams_ = hevc_streams(shape, group_tokens_);
     stream_bound_ = section_bound(shape, streams_.layers, group_tokens_);
-    status = model_.resize(shape, false);
+    status = model_.resize(shape, 0);
     if (status == Status::kOk) status = sections_.resize(size_t(groups_) * streams_.count);
     if (status == Status::kOk) status = rotation_.build(parameters_, shape);
     if (status != Status::kOk) return status;
@@ -109,7 +111,7 @@ class HevcEncodeJob final : public EncodeJob {
       return Status::kOk;
     }
     const Status status = model_bytes_.resize(QuantizedModel::bound(layout_.shape));
-    return status == Status::kOk ? model_.write({model_bytes_.data(), model_bytes_.size()}, &model_length_) : status;
+    return status == Status::kOk ? model_.write(layout_.shape, {model_bytes_.data(), model_bytes_.size()}, &model_length_) : status;
   }
 
  private:

@@ -82,9 +82,9 @@ class RansEncodeJob final : public EncodeJob {
     if (tensor_bytes(shape, &bytes) != Status::kOk || tensor_.size != bytes) return Status::kInvalidArgument;
     groups_ = group_count(shape.tokens, group_tokens_);
     layer_bound_ = groups_ * section_bound(shape, group_tokens_);
-    status = model_.resize(shape, true);
+    status = model_.resize(shape, tables_of_cap(rans_class_cap(parameters_)));
     if (status == Status::kOk) status = sections_.resize(size_t(shape.layers) * groups_);
-    if (status == Status::kOk) status = encode_tables_.resize(kQuantizedTables);
+    if (status == Status::kOk) status = encode_tables_.resize(model_.tables.size());
     if (status == Status::kOk) status = rotation_.build(parameters_, shape);
     if (status != Status::kOk) return status;
     scratch_ = new (std::nothrow) EncodeScratch[workers];
@@ -98,7 +98,7 @@ class RansEncodeJob final : public EncodeJob {
           s.streams.resize(kLockstep * kvreel::rans_encode_bound(rows_, group_tokens_)) != Status::kOk ||
           s.sides.resize(kLockstep * side_room()) != Status::kOk || s.section.resize(section_room(shape, group_tokens_)) != Status::kOk ||
           s.rows.resize(rows_) != Status::kOk || s.shifts.resize(shape.tokens) != Status::kOk || s.low_bits.resize(shape.tokens) != Status::kOk ||
-          s.histograms.resize(kQuantizedTables * kRansSymbols) != Status::kOk || s.plan.resize(rows_) != Status::kOk) {
+          s.histograms.resize(model_.tables.size() * kRansSymbols) != Status::kOk || s.plan.resize(rows_) != Status::kOk) {
         return Status::kOutOfMemory;
       }
       std::memset(s.histograms.data(), 0, s.histograms.size() * sizeof(uint32_t));
@@ -131,7 +131,7 @@ class RansEncodeJob final : public EncodeJob {
   // The whole layer as symbols; returns the number of escapes.
   size_t quantize_layer(uint32_t layer, EncodeScratch& s) noexcept {
     const size_t tokens = layout_.shape.tokens;
-    quantized_rows(model_, layout_.shape, parameters_, kClassCapRans, layer, s.rows.data());
+    quantized_rows(model_, layout_.shape, parameters_, layer, s.rows.data());
     const GroupContext layer_context = context(layer, s);
     quantize_group(layer_context, s.floats.data(), 0, tokens, s.factors.data(), s.q.data());
     s.low_bits.prepare(model_, layout_.shape, layer, 0, tokens);
@@ -159,7 +159,7 @@ class RansEncodeJob final : public EncodeJob {
   }
 
   Status build_tables() noexcept {
-    for (uint32_t table = 0; table < kQuantizedTables; table++) {
+    for (uint32_t table = 0; table < model_.tables.size(); table++) {
       uint32_t total[kRansSymbols] = {};
       for (uint32_t w = 0; w < workers_; w++) {
         for (size_t s = 0; s < kRansSymbols; s++) total[s] += scratch_[w].histograms[table * kRansSymbols + s];
@@ -168,7 +168,7 @@ class RansEncodeJob final : public EncodeJob {
       rans_build_encode_table(model_.tables[table], &encode_tables_[table]);
     }
     const Status status = model_bytes_.resize(QuantizedModel::bound(layout_.shape));
-    return status == Status::kOk ? model_.write({model_bytes_.data(), model_bytes_.size()}, &model_length_) : status;
+    return status == Status::kOk ? model_.write(layout_.shape, {model_bytes_.data(), model_bytes_.size()}, &model_length_) : status;
   }
 
   Status encode_layer(uint32_t layer, EncodeScratch& s) noexcept {
@@ -279,9 +279,9 @@ class RansDecodeJob final : public ChunkJob {
     if (status == Status::kOk) status = request_.sink->start(workers, request_.group_tokens);
     if (status == Status::kOk) status = model_.read(request_.model, request_.source, true);
     if (status == Status::kOk) status = rotation_.build(parameters_, request_.source);
-    if (status == Status::kOk) status = tables_.resize(kQuantizedTables);
+    if (status == Status::kOk) status = tables_.resize(model_.tables.size());
     if (status != Status::kOk) return status;
-    for (uint32_t i = 0; i < kQuantizedTables; i++) rans_build_decode_table(model_.tables[i], &tables_[i]);
+    for (size_t i = 0; i < tables_.size(); i++) rans_build_decode_table(model_.tables[i], &tables_[i]);
     scratch_ = new (std::nothrow) DecodeScratch[workers];
     if (scratch_ == nullptr) return Status::kOutOfMemory;
     for (uint32_t w = 0; w < workers; w++) {
@@ -299,7 +299,7 @@ class RansDecodeJob final : public ChunkJob {
 
   Status run(uint32_t, uint32_t unit, uint32_t worker) noexcept override {
     DecodeScratch& s = scratch_[worker];
-    quantized_rows(model_, request_.source, parameters_, kClassCapRans, request_.selection.layer_begin + unit, s.rows.data());
+    quantized_rows(model_, request_.source, parameters_, request_.selection.layer_begin + unit, s.rows.data());
     const RansPlan plan = s.plan.plan(s.rows.data());
     const size_t full = request_.selection.group_begin + request_.selection.group_count <= request_.source.tokens / request_.group_tokens ? request_.selection.group_count : request_.selection.group_count - 1;
     Status status = Status::kOk;

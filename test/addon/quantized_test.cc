@@ -59,7 +59,7 @@ class Steps {
     rows_.resize(layer_rows(shape_) * shape_.layers);
     factors_.resize(size_t(4) * shape_.tokens * shape_.layers);
     for (uint32_t layer = 0; layer < shape_.layers; layer++) {
-      quantized_rows(model_, shape_, parameters_, kClassCapRans, layer, rows_.data() + layer * layer_rows(shape_));
+      quantized_rows(model_, shape_, parameters_, layer, rows_.data() + layer * layer_rows(shape_));
       token_factors(model_, shape_, layer, 0, shape_.tokens, factors_.data() + size_t(4) * shape_.tokens * layer);
     }
   }

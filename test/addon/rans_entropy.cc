@@ -48,7 +48,7 @@ double ideal_bits(const ChunkParameters& parameters, ConstBytes tensor, ConstByt
   for (uint32_t layer = 0; layer < shape.layers; layer++) {
     LayerAddress address;
     if (layer_address(parameters.layout.order, shape, 0, layer, &address) != Status::kOk) return NAN;
-    quantized_rows(model, shape, parameters.quantized, kClassCapRans, layer, rows.data());
+    quantized_rows(model, shape, parameters.quantized, layer, rows.data());
     const GroupContext context{shape, parameters.quantized, model, rotation, layer, rows.data()};
     load_rows(tensor.data, address, shape, 0, tokens, upper.data(), lower.data(), tokens);
     load_floats(context, upper.data(), lower.data(), 0, tokens, floats.data());

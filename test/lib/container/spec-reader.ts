@@ -118,6 +118,12 @@ function readByteString(in_: Cursor, length: number): Cursor {
   return new Cursor(Uint8Array.from(at(symbols, 0)));
 }
 
+/** A byte string whose length stands before it. */
+function readSizedString(in_: Cursor): Cursor {
+  const length = in_.u32();
+  return readByteString(in_, length);
+}
+
 /** Numbers 0 to count - 1 by key, equal ones in order. */
 function sortedBy(count: number, key: (i: number) => number): number[] {
   return Array.from({ length: count }, (_, i) => i).sort((a, b) => key(a) - key(b) || a - b);
@@ -187,20 +193,48 @@ const power = (eighths: number): number => {
   return Math.fround(at(FRACTIONS, e & 7) * 2 ** (e >> 3));
 };
 
-/** What `rans` and `hevc` have in common; `cap` is the one thing that differs. */
-function quantisedPlanes({ layout, start, model }: Header, rows: number, cap: number) {
+/** What `rans` and `hevc` have in common. */
+function quantisedPlanes({ layout, start, model }: Header, rows: number) {
   const in_ = new Cursor(model);
   const planes = planesOf(layout);
-  const tables = Array.from({ length: in_.u8() }, () => readFrequencies(in_));
+  const tableCount = in_.u8();
+  const cap = tableCount === 0 ? 4 : tableCount - 13;
+  const tableBytes = tableCount === 0 ? undefined : readSizedString(in_);
+  const tables = Array.from({ length: tableCount }, () => readFrequencies(tableBytes ?? in_));
   const bases = readByteString(in_, 2 * planes * layout.layers);
   const base = Array.from({ length: planes * layout.layers }, () => bases.i16());
-  const scales = readByteString(in_, rows * layout.layers);
-  const scale = Array.from({ length: rows * layout.layers }, () => scales.i8());
-  const meanBytes = in_.u32();
-  const means = readByteString(in_, meanBytes);
-  const mean = Array.from({ length: rows * layout.layers }, () => means.varint()).map((z) => (z % 2 === 0 ? z / 2 : -(z + 1) / 2));
-  const codes = readByteString(in_, planes * layout.tokens * layout.layers);
-  const code = Array.from({ length: planes * layout.tokens * layout.layers }, () => codes.i8());
+  const planeRows = rows / planes;
+  const scale = new Array<number>(rows * layout.layers).fill(0);
+  for (let plane = 0; plane < planes; plane++) {
+    const scales = readByteString(in_, planeRows * layout.layers);
+    for (let layer = 0; layer < layout.layers; layer++) {
+      const first = layer * rows + plane * planeRows;
+      for (let row = 0; row < planeRows; row++) {
+        const before = row > 0 ? at(scale, first + row - 1) : 0;
+        const neighbours = (before + (row > 1 ? at(scale, first + row - 2) : before)) >> 1;
+        const expected = plane === 0 && planes === 2 ? neighbours : at(base, layer * planes + plane) >> 1;
+        scale[first + row] = ((scales.i8() + expected) << 24) >> 24;
+      }
+    }
+  }
+  const mean = new Array<number>(rows * layout.layers).fill(0);
+  for (let plane = 0; plane < planes; plane++) {
+    const means = readSizedString(in_);
+    for (let layer = 0; layer < layout.layers; layer++) {
+      for (let row = 0; row < planeRows; row++) {
+        const z = means.varint();
+        mean[layer * rows + plane * planeRows + row] = z % 2 === 0 ? z / 2 : -(z + 1) / 2;
+      }
+    }
+  }
+  const codes = readByteString(in_, layout.tokens * layout.layers);
+  const code = new Array<number>(planes * layout.tokens * layout.layers).fill(0);
+  for (let layer = 0; layer < layout.layers; layer++) {
+    for (let t = 0; t < layout.tokens; t++) {
+      const pair = codes.u8();
+      for (let plane = 0; plane < planes; plane++) code[(layer * planes + plane) * layout.tokens + t] = (plane === planes - 1 ? pair & 15 : pair >> 4) - 8;
+    }
+  }
   const rotation = layout.rope && { ...layout.rope, pairs: (layout.rope.rotary_dims ?? layout.head_dim) / 2 };
 
   const isKey = (row: number): boolean => planes === 2 && row < rows / 2;
@@ -225,7 +259,7 @@ function quantisedPlanes({ layout, start, model }: Header, rows: number, cap: nu
       offset: Math.fround(Math.fround(at(mean, layer * rows + row)) * step),
       lowBits,
       firstTable: clamp((isKey(row) ? spread : last) + 12, 0, 255),
-      lastTable: isKey(row) ? clamp(last + 12, 1, 32) : 0,
+      lastTable: isKey(row) ? clamp(last + 12, 1, cap + 12) : 0,
     };
   }
 
@@ -292,7 +326,7 @@ function quantisedPlanes({ layout, start, model }: Header, rows: number, cap: nu
 }
 
 function ransReader(header: Header, rows: number): GroupReader {
-  const groupOf = quantisedPlanes(header, rows, 20);
+  const groupOf = quantisedPlanes(header, rows);
   return (section, layer, begin, tokens) => {
     const group = groupOf(layer, begin, tokens);
     const sideBytes = group.sideBytes(section.varint());
@@ -333,7 +367,7 @@ function valuesOf(samples: Uint8Array, side: number): number[] {
 
 function readHevc(header: Header, rows: number, sections: readonly Cursor[], decodeVideo: VideoDecoder, place: Place): void {
   const { layout, group_tokens: groupTokens } = header;
-  const groupOf = quantisedPlanes(header, rows, 4);
+  const groupOf = quantisedPlanes(header, rows);
   const most = Math.min(layout.layers, Math.max(1, Math.floor(1572864 / (rows * Math.ceil(groupTokens / 16) * 16))));
   const each = Math.ceil(layout.layers / Math.ceil(layout.layers / most));
   let next = 0;
