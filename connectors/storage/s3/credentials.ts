@@ -20,7 +20,9 @@ export function credentialSource(given: S3Options['credentials'], chain: Credent
     : 'the function given as `credentials` failed; look at where it gets them';
   return async () => {
     try {
-      return await source();
+      const found = await source();
+      if (!found.accessKeyId || !found.secretAccessKey) throw new TypeError('expected two keys'); // nobody may have checked the function's types
+      return found;
     } catch (cause) {
       // Not as `cause`: a credential process's output may stand in it.
       const name = cause instanceof Error ? cause.name : 'no Error';

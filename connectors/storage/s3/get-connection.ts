@@ -90,7 +90,7 @@ export class GetConnection {
   #reading(): OnReadOpts {
     const small = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
     const callback = (count: number, memory: Uint8Array): boolean => {
-      this.#receive((answer) => {
+      this.#receive(count < memory.byteLength, (answer) => {
         if (memory === small) return answer.push(small.subarray(0, count)) === count;
         answer.advance(count);
         return true;
@@ -111,14 +111,14 @@ export class GetConnection {
     });
   }
 
-  /** `take` hands over what came, and says whether all of it was of the answer. */
-  #receive(take: (answer: AnswerReader) => boolean): void {
+  /** `take` hands over what came, and says whether all of it was of the answer. `isAll`: nothing else had come. */
+  #receive(isAll: boolean, take: (answer: AnswerReader) => boolean): void {
     const call = this.#call;
     if (call === undefined) return this.destroy(); // nobody asked for it
     call.hadAnswer = true;
     try {
       const isClean = take(call.answer);
-      if (call.answer.isDone) this.#finish(call, isClean && call.answer.keepsAlive);
+      if (call.answer.isDone) this.#finish(call, isClean && call.answer.keepsAlive, isAll);
     } catch (cause) {
       this.#fail(cause);
     }
@@ -129,18 +129,21 @@ export class GetConnection {
     if (call === undefined) return;
     if (!call.answer.isUntilClose || this.#error !== undefined) return this.#fail(new LostConnection(this.#error, call.hadAnswer));
     try {
-      this.#finish(call, false);
+      this.#finish(call, false, true);
     } catch (cause) {
       this.#fail(cause);
     }
   }
 
-  #finish(call: Call, isKept: boolean): void {
+  #finish(call: Call, isKept: boolean, isAll: boolean): void {
     const answer = call.answer.end();
     this.#call = undefined;
     if (isKept) this.#rest();
     else this.destroy();
-    call.resolve(answer);
+    // Where a read filled its memory, more may have come than the answer. It is read before the next turn and ends the connection,
+    // which the next call must not have begun to use: it would take those bytes for its own answer.
+    if (isKept && !isAll) setImmediate(call.resolve, answer);
+    else call.resolve(answer);
   }
 
   /** Unused, it keeps neither itself for long nor the process from its end. */

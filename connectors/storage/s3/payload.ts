@@ -10,7 +10,7 @@ export const NO_PAYLOAD = { 'x-amz-content-sha256': createHash('sha256').digest(
  * Headers by which the server checks `body` before it stores it. Over TLS a CRC-32 is enough, and costs a quarter of a SHA-256. In
  * the clear the signature covers the body's SHA-256, so that nobody between can put another value under it.
  */
-export function payloadHeaders(body: Uint8Array, isEncrypted: boolean): Record<string, string> {
+export function payloadHeaders(body: Uint8Array, isEncrypted: boolean): Record<string, string> & { readonly 'x-amz-content-sha256': string } {
   // Node has zlib.crc32 since 20.15.
   if (!isEncrypted || !('crc32' in zlib)) return partHeaders(body);
   return { 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD', 'x-amz-checksum-crc32': crc32Base64(body) };
