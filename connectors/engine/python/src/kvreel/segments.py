@@ -1,0 +1,216 @@
+"""Shared memory that client and daemon both map: tensors move there without passing through a socket.
+
+The daemon maps a segment for a lease that each use renews; a thread renews it between uses. When the lease is lost (a restarted daemon) the
+segment is attached again, and meanwhile tensors go through the socket.
+"""
+
+import ctypes
+import json
+import logging
+import mmap
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import PROTOCOL, KvreelError
+from .report import Report
+from .transport import Transport
+
+CALL_S = 2.0
+"""Longest wait for the daemon in a call about a segment."""
+
+RETRY_S = 1.0
+"""Pause between two attempts to attach a segment again."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The daemon's promise to map a segment."""
+
+    id: str | int
+    generation: int
+    lease_s: float
+
+
+@dataclass(eq=False)
+class Segment:
+    """Memory that both sides map."""
+
+    path: str
+    address: int
+    """Of its first byte, in this process."""
+    size: int
+    view: memoryview | None = None
+    """The memory, where the client mapped it (`create`)."""
+    lease: Lease | None = None
+    is_owned: bool = False
+    """Made by the daemon for this client: it is gone with the daemon, so it is not attached again."""
+    asked_at: float = 0.0
+
+    def offset_of(self, address: int, size: int) -> int | None:
+        """Where memory of this process lies in the segment."""
+        offset = address - self.address
+        return offset if 0 <= offset <= self.size - size else None
+
+
+class Segments:
+    """The segments of one client. Thread-safe."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._segments: list[Segment] = []
+        self._doubtful: set[Lease] = set()
+        self._settled = threading.Event()
+        self._settled.set()
+        self._wake = threading.Event()
+        self._closed = False
+        self._report = Report(log)
+        self._thread: threading.Thread | None = None
+
+    def attach(self, path: str, address: int, size: int) -> Segment:
+        """Tells the daemon of memory that this process has mapped at `address`: a regular file directly under /dev/shm."""
+        segment = Segment(path, address, size)
+        self._add(segment)
+        self._leased(segment)
+        return segment
+
+    def create(self, size: int) -> Segment | None:
+        """Memory that the daemon makes and both map; None when it cannot."""
+        try:
+            answer = self._post("/v1/segments", {"bytes": size})
+            with open(answer["path"], "r+b") as file:
+                mapped = mmap.mmap(file.fileno(), size)
+        except (KvreelError, OSError, ValueError, KeyError) as error:
+            self._report.failed("create", f"no shared memory from the daemon, tensors go through the socket: {error}")
+            return None
+        view = memoryview(mapped)
+        segment = Segment(str(answer["path"]), address_of(view), size, view, _lease(answer), True)
+        self._add(segment)
+        return segment
+
+    def place(self, view: memoryview) -> tuple[Segment, Lease, int] | None:
+        """The segment that memory lies in, its lease and the offset, if it can be used now."""
+        if not self._segments or view.readonly or len(view) == 0:
+            return None
+        address = address_of(view)
+        for segment in list(self._segments):
+            offset = segment.offset_of(address, len(view))
+            lease = None if offset is None else self._leased(segment)
+            if offset is not None and lease is not None:
+                return segment, lease, offset
+        return None
+
+    def _leased(self, segment: Segment) -> Lease | None:
+        """The segment's lease; one that was lost is asked for again, now and then."""
+        with self._lock:
+            now = time.monotonic()
+            if segment.lease is not None or segment.is_owned or now - segment.asked_at < RETRY_S:
+                return segment.lease
+            segment.asked_at = now
+        try:
+            lease = _lease(self._post("/v1/segments", {"path": segment.path}))
+        except KvreelError as error:
+            self._report.failed(error.code, f"the daemon does not map {segment.path}, tensors go through the socket: {error}")
+            return None
+        segment.lease = lease
+        return lease
+
+    def lost(self, segment: Segment, lease: Lease) -> None:
+        """The daemon no longer knows the lease."""
+        with self._lock:
+            if segment.lease == lease:
+                segment.lease = None
+                segment.asked_at = 0.0
+
+    def abandon(self, used: "set[tuple[Segment, Lease]]") -> None:
+        """A call in these segments was given up while the daemon may still be working in them.
+
+        Ends the leases: once the daemon has let go of one, nothing is read or written there any more. Waits for that a moment; what is left
+        is seen to in the background, and `settled` says when it is done.
+        """
+        with self._lock:
+            for segment, lease in used:
+                if segment.lease == lease:
+                    segment.lease = None
+                self._doubtful.add(lease)
+                self._settled.clear()
+        self._release_doubtful()
+        self._wake.set()
+
+    def settled(self, timeout_s: float | None = 0.0) -> bool:
+        """Whether the daemon has let go of all memory of calls that were given up."""
+        return self._settled.wait(timeout_s)
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        for segment in self._segments:
+            if segment.lease is not None:
+                self._release(segment.lease)
+            segment.lease = None
+
+    def _add(self, segment: Segment) -> None:
+        with self._lock:
+            self._segments.append(segment)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._renew, name="kvreel-leases", daemon=True)
+                self._thread.start()
+
+    def _renew(self) -> None:
+        while not self._closed:
+            leased = [(segment, segment.lease) for segment in list(self._segments) if segment.lease is not None]
+            pause = min([lease.lease_s / 3 for _, lease in leased], default=RETRY_S * 10)
+            self._wake.wait(RETRY_S if self._doubtful else pause)
+            self._wake.clear()
+            if self._closed:
+                return
+            self._release_doubtful()
+            for segment, lease in leased:
+                try:
+                    self._post(f"/v1/segments/{lease.id}/renew", {"generation": lease.generation})
+                except KvreelError as error:
+                    if error.status != 0:
+                        self.lost(segment, lease)
+
+    def _release_doubtful(self) -> None:
+        for lease in list(self._doubtful):
+            if self._release(lease):
+                with self._lock:
+                    self._doubtful.discard(lease)
+                    if not self._doubtful:
+                        self._settled.set()
+
+    def _release(self, lease: Lease) -> bool:
+        """Ends a lease; true once the daemon cannot be working in the memory any more."""
+        try:
+            with self._transport.exchange("DELETE", f"/v1/segments/{lease.id}", time.monotonic() + CALL_S) as answer:
+                answer.read()
+            return True
+        except KvreelError as error:
+            # It does not know the lease, or there is no daemon: either way nobody has the memory.
+            return error.status in (404, 409) or error.is_gone
+
+    def _post(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps(fields).encode()
+        with self._transport.exchange("POST", path, time.monotonic() + CALL_S, [body], "application/json") as answer:
+            text = answer.read()
+        try:
+            return json.loads(text) if text else {}
+        except ValueError as error:
+            raise KvreelError(PROTOCOL, "an answer that is no JSON") from error
+
+
+def address_of(view: memoryview) -> int:
+    """Of the first byte of writable memory, in this process."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+def _lease(answer: dict[str, Any]) -> Lease:
+    try:
+        return Lease(answer["segment"], int(answer["generation"]), float(answer["lease_ms"]) / 1000)
+    except (KeyError, TypeError, ValueError) as error:
+        raise KvreelError(PROTOCOL, "an answer about a segment without segment, generation and lease_ms") from error
