@@ -1,0 +1,215 @@
+// One client of the lm:// server: reads its requests one after the other, as LMCache sends them.
+import type { Socket } from 'node:net';
+import { textOf } from '../lmcache/key-text.js';
+import type { LmChunk, LmChunks } from './chunks.js';
+import type { LmEvent, LmEvents } from './events.js';
+import type { LmLimits } from './limits.js';
+import type { PendingPuts } from './pending-puts.js';
+import { LmProtocolError, packAnswer, packTensorAnswer, parseRequest, REQUEST_BYTES, type EngineName, type LmRequest } from './protocol.js';
+import { socketReader, type SocketReader } from './socket-reader.js';
+
+/** What the clients of a server share. */
+export interface LmService {
+  readonly chunks: LmChunks;
+  readonly puts: PendingPuts;
+  readonly events: LmEvents;
+  readonly limits: LmLimits;
+}
+
+type Asked = Extract<LmRequest, { command: 'get' | 'exist' }>;
+type Put = Extract<LmRequest, { command: 'put' }>;
+
+const SLOWEST_BYTES_PER_MS = 1_000;
+
+/** Serves a client until it goes, or `stop` is aborted: then after the request that is being answered. Never rejects. */
+export async function serveClient(socket: Socket, service: LmService, stop: AbortSignal): Promise<void> {
+  const client = new Client(socket, service);
+  const onStop = (): void => client.stop();
+  stop.addEventListener('abort', onStop, { once: true });
+  socket.on('error', () => undefined); // reads and writes tell of it
+  try {
+    await client.run();
+  } catch (error) {
+    service.events.onClientLost(messageOf(error));
+  } finally {
+    stop.removeEventListener('abort', onStop);
+    socket.destroy();
+  }
+}
+
+class Client {
+  readonly #socket: Socket;
+  readonly #service: LmService;
+  readonly #reader: SocketReader;
+  #pendingBytes = 0;
+  #onRoom: (() => void) | undefined;
+  #isBusy = false;
+  #isStopping = false;
+
+  constructor(socket: Socket, service: LmService) {
+    this.#socket = socket;
+    this.#service = service;
+    this.#reader = socketReader(socket);
+  }
+
+  /** Ends after the request that is being answered, or that is still on its way here, if this is over soon. */
+  stop(): void {
+    this.#isStopping = true;
+    if (!this.#isBusy) this.#socket.destroy();
+    else setTimeout(() => this.#socket.destroy(), this.#service.limits.stopMs).unref();
+  }
+
+  async run(): Promise<void> {
+    const header = new Uint8Array(REQUEST_BYTES);
+    // Between requests a client may be silent for as long as it likes.
+    while (!this.#isStopping && (await this.#reader.hasMore())) {
+      this.#isBusy = true;
+      await this.#inTime(REQUEST_BYTES, 'a request', () => this.#reader.fill(header));
+      await this.#serve(parseRequest(header));
+      this.#isBusy = false;
+    }
+  }
+
+  async #serve(request: LmRequest): Promise<void> {
+    switch (request.command) {
+      case 'put':
+        return this.#put(request);
+      case 'get':
+        return this.#get(request);
+      case 'exist':
+        return this.#exist(request);
+      case 'health':
+        return this.#send(packAnswer(true));
+      case 'list':
+        // LMCache 0.5.6 has the number, sends it never, and its own server does not answer it.
+        return this.#send(packAnswer(false));
+    }
+  }
+
+  async #put(put: Put): Promise<void> {
+    const { maxBytes, putDeadlineMs } = this.#service.limits;
+    const begin = performance.now();
+    const tell = (outcome: LmEvent['outcome'], reason?: string): void => this.#tell('put', outcome, { begin, rawBytes: put.length, reason });
+    const refusal = 'refusal' in put ? put.refusal : put.length > maxBytes ? `it has ${put.length} bytes, more than the ${maxBytes} that are allowed` : undefined;
+    if ('refusal' in put || refusal !== undefined || !(await this.#room(put.length))) {
+      await this.#inTime(put.length, 'a tensor', () => this.#reader.skip(put.length));
+      return refusal === undefined ? tell('dropped', 'the store is slower than puts come') : tell('refused', refusal);
+    }
+    const { name, metadata } = put;
+    // Not touched before it is filled: a client that promises much and sends little costs no memory.
+    const data = new Uint8Array(put.length);
+    await this.#inTime(put.length, 'a tensor', () => this.#reader.fill(data));
+    this.#pendingBytes += put.length;
+    const stored = this.#service.puts.run(textOf(name), () => this.#service.chunks.put(name, { metadata, data }, AbortSignal.timeout(putDeadlineMs)));
+    void stored
+      .then(
+        () => tell('stored'),
+        (error: unknown) => tell('failed', messageOf(error)),
+      )
+      .finally(() => {
+        this.#pendingBytes -= put.length;
+        this.#onRoom?.();
+      });
+  }
+
+  async #get(request: Asked): Promise<void> {
+    let found: LmChunk | undefined;
+    await this.#answer(request, async (name, signal) => {
+      found = await this.#service.chunks.get(name, signal);
+      return found?.data.length;
+    });
+    await (found === undefined ? this.#send(packAnswer(false)) : this.#send(packTensorAnswer(found.metadata), found.data));
+  }
+
+  async #exist(request: Asked): Promise<void> {
+    const isThere = await this.#answer(request, async (name, signal) => ((await this.#service.chunks.has(name, signal)) ? 0 : undefined));
+    await this.#send(packAnswer(isThere));
+  }
+
+  /** Whether `find` found it, in time: it gives the bytes to send, undefined for a miss. */
+  async #answer(request: Asked, find: (name: EngineName, signal: AbortSignal) => Promise<number | undefined>): Promise<boolean> {
+    const { command } = request;
+    const begin = performance.now();
+    if ('refusal' in request) {
+      this.#tell(command, 'refused', { begin, rawBytes: 0, reason: request.refusal });
+      return false;
+    }
+    try {
+      const signal = AbortSignal.timeout(this.#service.limits.deadlineMs);
+      await orAborted(this.#service.puts.settled(textOf(request.name)), signal);
+      const rawBytes = await find(request.name, signal);
+      this.#tell(command, rawBytes === undefined ? 'miss' : 'hit', { begin, rawBytes: rawBytes ?? 0 });
+      return rawBytes !== undefined;
+    } catch (error) {
+      // The engine's edge: whatever it is, LMCache has to go on.
+      this.#tell(command, 'failed', { begin, rawBytes: 0, reason: messageOf(error) });
+      return false;
+    }
+  }
+
+  /** Waits until a put of so many bytes may wait for the store, but not for long. */
+  async #room(bytes: number): Promise<boolean> {
+    const { pendingBytes, roomWaitMs } = this.#service.limits;
+    const hasRoom = (): boolean => this.#pendingBytes === 0 || this.#pendingBytes + bytes <= pendingBytes;
+    const deadline = performance.now() + roomWaitMs;
+    for (let leftMs = roomWaitMs; !hasRoom() && leftMs > 0; leftMs = deadline - performance.now()) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, leftMs);
+        this.#onRoom = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    this.#onRoom = undefined;
+    return hasRoom();
+  }
+
+  async #send(...pieces: readonly Uint8Array[]): Promise<void> {
+    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    await this.#inTime(bytes, 'an answer', async () => {
+      // In one packet if it fits: LMCache takes what its first read gives for the whole answer.
+      this.#socket.cork();
+      const written = pieces.map((piece) => new Promise<boolean>((resolve) => this.#socket.write(piece, (error) => resolve(error === undefined || error === null))));
+      this.#socket.uncork();
+      return (await Promise.all(written)).every((isWritten) => isWritten);
+    });
+  }
+
+  /** Does the transfer of a message, in its time. Throws where it is not done whole. */
+  async #inTime(bytes: number, what: string, transfer: () => Promise<boolean>): Promise<void> {
+    const limitMs = this.#service.limits.transferMs + bytes / SLOWEST_BYTES_PER_MS;
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.#socket.destroy();
+    }, limitMs);
+    try {
+      // A write that is cut off by `destroy` reports no error.
+      if ((await transfer()) && !this.#socket.destroyed) return;
+    } finally {
+      clearTimeout(timer);
+    }
+    throw new LmProtocolError(isLate ? `${what} of ${bytes} bytes took more than ${Math.round(limitMs)} ms` : `the connection ended inside ${what}`);
+  }
+
+  #tell(command: LmEvent['command'], outcome: LmEvent['outcome'], { begin, rawBytes, reason }: { begin: number; rawBytes: number; reason?: string | undefined }): void {
+    this.#service.events.onRequest({ command, outcome, rawBytes, ms: performance.now() - begin, ...(reason !== undefined && { reason }) });
+  }
+}
+
+/** Resolves when `promise` has settled; rejects with the signal's reason if that is aborted before. */
+function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    void promise.finally(() => {
+      signal.removeEventListener('abort', onAbort);
+      resolve();
+    });
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
