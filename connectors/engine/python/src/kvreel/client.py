@@ -24,6 +24,9 @@ T = TypeVar("T")
 MARGIN_S = 0.05
 """The daemon is told to end so much before the caller's deadline (at most a tenth of it), so that its answer arrives in time."""
 
+OUTAGES = (UNREACHABLE, TIMEOUT, PROTOCOL)
+"""Codes of a daemon that is not there, as opposed to one that refuses."""
+
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +57,7 @@ class Client:
         self.segments = Segments(self._transport)
         self._digests: dict[Space, str] = {}
         self._report = Report(log)
+        self._last_was_well = True
 
     def register(self, space: Space) -> str:
         """The digest the daemon knows the space by; empty when it cannot be had. The other calls register by themselves."""
@@ -129,8 +133,13 @@ class Client:
         """Whether the daemon answers and its store does."""
         return self._guarded(lambda: self._text("/ready", self._deadline(deadline_ms)) is not None, False)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether the last call reached the daemon; true before the first."""
+        return self._last_was_well
+
     def close(self) -> None:
-        """Gives segments back and closes the connections. Calls after it are misses; closing twice is fine."""
+        """Gives segments back and ends the calls in flight. Calls after it are misses; closing twice is fine."""
         self.segments.close()
         self._transport.close()
 
@@ -169,7 +178,7 @@ class Client:
             return []
         try:
             self._registered(space, deadline, ask)
-            self._is_well()
+            self._say_well()
         except KvreelError as error:
             self._failed(error)
             if error.code == TIMEOUT and work.in_segments:
@@ -232,15 +241,17 @@ class Client:
         except (KeyError, TypeError, ValueError) as error:
             self._failed(KvreelError(PROTOCOL, f"an answer of another shape ({error!r})"))
             return otherwise
-        self._is_well()
+        self._say_well()
         return answer
 
     def _failed(self, error: KvreelError) -> None:
         self.counters.failure(error.code)
+        self._last_was_well = error.code not in OUTAGES
         self._report.failed(error.code, f"{error.message}; the engine goes on without its cache")
 
-    def _is_well(self) -> None:
-        self._report.mended((UNREACHABLE, TIMEOUT, PROTOCOL), f"the daemon at {self.address} answers again")
+    def _say_well(self) -> None:
+        self._last_was_well = True
+        self._report.mended(OUTAGES, f"the daemon at {self.address} answers again")
 
     def _deadline(self, deadline_ms: float | None) -> float:
         return time.monotonic() + (self._timeout_s if deadline_ms is None else deadline_ms / 1000)

@@ -141,6 +141,11 @@ class Segments:
         self._release_doubtful()
         self._wake.set()
 
+    @property
+    def is_leased(self) -> bool:
+        """Whether any segment can be used now."""
+        return any(segment.lease is not None for segment in self._segments)
+
     def settled(self, timeout_s: float | None = 0.0) -> bool:
         """Whether the daemon has let go of all memory of calls that were given up."""
         return self._settled.wait(timeout_s)

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,6 +40,7 @@ class Transport:
             raise ValueError("expected token to be printable text")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._idle: list[tuple[float, _Connection]] = []
+        self._busy: set[_Connection] = set()
         self._lock = threading.Lock()
         self._paused_until = 0.0
         self._closed = False
@@ -57,20 +58,25 @@ class Transport:
             if response.status >= 400:
                 raise _refusal(response)
             yield response
+            # To the end of the answer, so that the connection can be used again.
             response.read()
-        except BaseException as error:
-            if connection is not None and not _is_reusable(connection, error):
-                connection.close()
-                connection = None
-            raise _translated(error) from error
-        finally:
+            self._put_back(connection)
+        except _Refused as error:
             if connection is not None:
                 self._put_back(connection)
+            raise KvreelError(error.code, error.message, error.status) from error
+        except BaseException as error:
+            if connection is not None:
+                self._drop(connection)
+            raise _translated(error) from error
 
     def close(self) -> None:
+        """Ends the calls in flight too; each is a failure to its caller."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+            for connection in self._busy:
+                connection.abort()
         for _, connection in idle:
             connection.close()
 
@@ -83,18 +89,18 @@ class Transport:
                 return connection, self._attempt(connection, method, path, deadline, body, content_type)
             except _STALE:
                 # The daemon closed it while it lay idle, so it closed the others too.
-                connection.close()
+                self._drop(connection)
                 self._drop_idle()
                 if self.on_retry is not None:
                     self.on_retry()
             except BaseException:
-                connection.close()
+                self._drop(connection)
                 raise
         connection = self._connect(deadline)
         try:
             return connection, self._attempt(connection, method, path, deadline, body, content_type)
         except BaseException:
-            connection.close()
+            self._drop(connection)
             raise
 
     def _attempt(
@@ -123,15 +129,23 @@ class Transport:
             while self._idle:
                 since, connection = self._idle.pop()
                 if time.monotonic() - since < IDLE_LIMIT_S:
+                    self._busy.add(connection)
                     return connection
                 connection.close()
         return None
 
     def _put_back(self, connection: "_Connection") -> None:
         with self._lock:
-            if not self._closed:
+            self._busy.discard(connection)
+            # The daemon may have said that it closes the connection, which http.client then has done.
+            if not self._closed and connection.sock is not None:
                 self._idle.append((time.monotonic(), connection))
                 return
+        connection.close()
+
+    def _drop(self, connection: "_Connection") -> None:
+        with self._lock:
+            self._busy.discard(connection)
         connection.close()
 
     def _drop_idle(self) -> None:
@@ -154,6 +168,10 @@ class Transport:
         except OSError as error:
             message = f"no daemon answers at {self._place} ({error.strerror or error}): start `kvreel serve`"
             raise KvreelError(UNREACHABLE, message, is_gone=isinstance(error, (ConnectionRefusedError, FileNotFoundError))) from error
+        with self._lock:
+            self._busy.add(connection)
+            if self._closed:
+                connection.abort()
         return connection
 
 
@@ -209,6 +227,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = _TimedSocket(self.place.open(self.left()), self)
 
+    def abort(self) -> None:
+        """Ends what another thread is waiting for here."""
+        if self.sock is not None:
+            self.sock.shutdown(socket.SHUT_RDWR)
+
     def left(self) -> float:
         """Seconds to the deadline. Raises TimeoutError past it: a timeout of 0 would mean a socket that does not block."""
         left = self.deadline - time.monotonic()
@@ -232,6 +255,10 @@ class _TimedSocket:
         # The reader goes past its buffer for what is larger, so a tensor is received where the caller wants it.
         return io.BufferedReader(_Incoming(self._inner, self._connection))
 
+    def shutdown(self, how: int) -> None:
+        with suppress(OSError):
+            self._inner.shutdown(how)
+
     def close(self) -> None:
         self._inner.close()
 
@@ -251,10 +278,6 @@ class _Incoming(io.RawIOBase):
 
 class _Refused(KvreelError):
     """An error that the daemon answered: the connection is as good as before."""
-
-
-def _is_reusable(connection: _Connection, error: BaseException) -> bool:
-    return isinstance(error, _Refused) and connection.sock is not None and error.status != 413
 
 
 def _refusal(response: http.client.HTTPResponse) -> KvreelError:
