@@ -15,6 +15,7 @@ import { inspectCommand } from './cli/inspect.js';
 import { lsCommand } from './cli/ls.js';
 import { putCommand } from './cli/put.js';
 import { makeScreen, printable } from './cli/screen.js';
+import { serveCommand } from './cli/serve.js';
 import { statsCommand } from './cli/stats.js';
 import { verifyCommand } from './cli/verify.js';
 
@@ -32,6 +33,7 @@ const COMMANDS: readonly Command[] = [
   importLmcacheCommand,
   exportLmcacheCommand,
   benchCodecCommand,
+  serveCommand,
 ];
 
 const EXIT = { ok: 0, failed: 1, usage: 2, miss: 3, unreachable: 4, interrupted: 130, terminated: 143 } as const;
