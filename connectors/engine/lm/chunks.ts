@@ -131,12 +131,12 @@ function tensorOf(metadata: RemoteMetadata, data: Uint8Array, geometry: LmGeomet
   return chunkTensor(metadata, data, { headDim, ...(isJoined && order !== undefined && { order }) });
 }
 
-// A layer that is stored alone has its index in its key, and no place of its own in ours.
+// As an import gives it, and so finds what was imported; only a layer that is stored alone is none of those.
 function lmNamespace(name: EngineName, geometry: KvGeometry, salt: string | undefined, quality: string): Namespace {
-  const { layer, tags = [], ...parts } = name.parts;
-  const namespace = namespaceOf({ kind: 'engine', parts: { ...parts, tags: layer === undefined ? tags : [...tags, ['layer', String(layer)]] } }, geometry);
-  if (namespace === undefined) throw new RangeError(`expected a worker below ${parts.worldSize}, got ${parts.workerId}`);
-  return { ...namespace, quality: geometry.order === 'bytes' ? 'exact' : quality, ...(salt !== undefined && { salt }) };
+  const { layer, workerId, worldSize } = name.parts;
+  const namespace = namespaceOf(name, geometry);
+  if (namespace === undefined) throw new RangeError(`expected a worker below ${worldSize}, got ${workerId}`);
+  return { ...namespace, quality: geometry.order === 'bytes' ? 'exact' : quality, ...(salt !== undefined && { salt }), ...(layer !== undefined && { variant: `layer ${layer}` }) };
 }
 
 // Undefined where the object is another chunk's after all: tags are not escaped, so two lists of them may be one text.

@@ -172,7 +172,8 @@ class Client {
       this.#socket.cork();
       const written = pieces.map((piece) => new Promise<boolean>((resolve) => this.#socket.write(piece, (error) => resolve(error === undefined || error === null))));
       this.#socket.uncork();
-      return (await Promise.all(written)).every((isWritten) => isWritten);
+      // A write that `destroy` cuts off reports no error.
+      return (await Promise.all(written)).every((isWritten) => isWritten) && !this.#socket.destroyed;
     });
   }
 
@@ -185,8 +186,7 @@ class Client {
       this.#socket.destroy();
     }, limitMs);
     try {
-      // A write that is cut off by `destroy` reports no error.
-      if ((await transfer()) && !this.#socket.destroyed) return;
+      if (await transfer()) return;
     } finally {
       clearTimeout(timer);
     }

@@ -43,7 +43,7 @@ export function makeLayouts(connector: StorageConnector, now: () => number = () 
 
   const entryOf = (name: EngineName): Known => {
     const namespace = namespaceOf(name);
-    const id = JSON.stringify([namespace.model, namespace.adapter]);
+    const id = JSON.stringify([namespace.model, namespace.variant]);
     const found = known.get(id);
     if (found !== undefined) return found;
     const [oldest] = known.keys();
@@ -105,9 +105,9 @@ function newest(layouts: readonly string[]): string[] {
   return [...new Set([...layouts].reverse())].slice(0, MOST_LAYOUTS).reverse();
 }
 
-// All of a key that says how large a tensor may be. Adapters of chunks hold a % or nothing, so this is none of theirs.
+// By all of a key that says what shape a tensor may have.
 function namespaceOf({ parts: { model, worldSize, dtype } }: EngineName): Namespace {
-  return { model, geometry: ROW, adapter: `layouts of ${worldSize} ${dtype}` };
+  return { model, geometry: ROW, variant: `lmcache layouts of ${worldSize} ${dtype}` };
 }
 
 function packRecord(layouts: readonly string[]): KvTensor {

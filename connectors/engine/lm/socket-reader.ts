@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 
 /** Reads whole messages from a socket, whose bytes come as they like. Nothing else may read from it. */
 export interface SocketReader {
@@ -11,7 +11,7 @@ export interface SocketReader {
 }
 
 /** Makes the reader of a socket. Reads no further ahead than the socket's own buffer. */
-export function socketReader(socket: Socket): SocketReader {
+export function socketReader(socket: Readable): SocketReader {
   const pieces = socket.iterator({ destroyOnReturn: false });
   let left: Uint8Array = new Uint8Array(0);
 
