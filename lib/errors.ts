@@ -11,6 +11,7 @@ export type KvErrorCode =
   | 'KV_GEOMETRY_MISMATCH'
   | 'KV_INTERNAL'
   | 'KV_INVALID_INPUT'
+  | 'KV_KEYS_DIFFER'
   | 'KV_MISSING_DEPENDENCY'
   | 'KV_NO_SPACE'
   | 'KV_OUT_OF_MEMORY'
