@@ -170,14 +170,9 @@ class KvreelConnector(RemoteConnector):
         return [memory for memory in objects[:count] if memory is not None]
 
     async def put(self, key: CacheEngineKey, memory_obj: MemoryObj) -> None:
-        await self.batched_put([key], [memory_obj])
-
-    def support_batched_put(self) -> bool:
-        return True
-
-    async def batched_put(self, keys: list[CacheEngineKey], memory_objs: list[MemoryObj]) -> None:
-        # LMCache's wrapper gives the objects back afterwards, so that is not done here.
-        await self._run(lambda: self._store(keys, memory_objs))
+        # Not batched: LMCache keeps no account of batched puts, so that it would ask for chunks it is still storing. And its wrapper gives the
+        # object back afterwards, so that is not done here.
+        await self._run(lambda: self._store(key, memory_obj))
 
     def remove_sync(self, key: CacheEngineKey) -> bool:
         deleted = [self._client.delete(space, [key.chunk_hash_hex]) for space in (self._space(key, self._full), self._record_space(key))]
@@ -220,18 +215,13 @@ class KvreelConnector(RemoteConnector):
                     objects[place] = None
         return objects
 
-    def _store(self, keys: Sequence[CacheEngineKey], objects: Sequence[MemoryObj]) -> None:
-        forms = [_Form.of(memory) for memory in objects]
-        stored: list[int] = []
-        for space, places in self._by_space(keys, forms).items():
-            entries = [(keys[place].chunk_hash_hex, objects[place].byte_array, None) for place in places]
-            results = self._client.store(space, entries, self._options.store_deadline_ms)
-            stored += [place for place, is_stored in zip(places, results, strict=True) if is_stored]
-        # Records last: a record without its chunk would be found and then missed.
-        records = [(self._record_space(keys[place]), keys[place], forms[place]) for place in stored if forms[place] != self._full]
-        for space in dict.fromkeys(space for space, _, _ in records):
-            entries = [(key.chunk_hash_hex, form.packed(), None) for of, key, form in records if of == space]
-            self._client.store(space, entries, self._options.store_deadline_ms)
+    def _store(self, key: CacheEngineKey, memory: MemoryObj) -> None:
+        form = _Form.of(memory)
+        by = self._options.store_deadline_ms
+        is_stored = self._client.store(self._space(key, form), [(key.chunk_hash_hex, memory.byte_array, None)], by)[0]
+        # The record last: without its chunk it would be found and then missed.
+        if is_stored and form != self._full:
+            self._client.store(self._record_space(key), [(key.chunk_hash_hex, form.packed(), None)], by)
 
     def _are_full(self, keys: Sequence[CacheEngineKey]) -> list[bool]:
         return self._lookup(keys, [self._space(key, self._full) for key in keys])
