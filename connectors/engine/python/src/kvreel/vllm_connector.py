@@ -70,7 +70,7 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
         for tokens in self._block_tokens:
             if self._options.chunk_tokens % tokens != 0:
                 raise ValueError(f"expected `chunk_tokens` to be a multiple of the engine's block of {tokens} tokens, got {self._options.chunk_tokens}")
-        self._client = Client(self._options.address, self._options.token())
+        self._client = Client(self._options.address, self._options.token)
         self._scheduler: SchedulerHalf | None = None
         self._worker: WorkerHalf | None = None
         self._parts: list[Any] = []

@@ -55,7 +55,7 @@ class WorkerHalf:
         self._block_tokens = block_tokens
         self._places = {layer.name: (part, index) for part in parts for index, layer in enumerate(part.layers)}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kvreel-load")
-        self._queue = StoreQueue(client, options.store_queue_mib * MIB)
+        self._queue = StoreQueue(client, options.store_queue_mb * MIB)
         self._report = Report(log)
         self._in_step: list[Loading] = []
         self._between_steps: dict[str, Loading] = {}
