@@ -10,8 +10,10 @@ import { allOf } from './daemon/events.js';
 import { httpServer } from './daemon/http-server.js';
 import { listenOnPort, listenOnSocket } from './daemon/listen.js';
 import { makeSegments } from './daemon/segments.js';
+import { contentRoutes } from './daemon/verbs/contents.js';
 import { fetchRoutes } from './daemon/verbs/fetch.js';
 import { healthRoutes } from './daemon/verbs/health.js';
+import { segmentRoutes } from './daemon/verbs/segments.js';
 import { lookRoutes } from './daemon/verbs/looks.js';
 import { spaceRoutes } from './daemon/verbs/spaces.js';
 import { storeRoutes } from './daemon/verbs/store.js';
@@ -43,11 +45,11 @@ export interface Daemon {
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   checkDaemonOptions(options);
-  const { connector, socket, tcp, routes = [], observers = [] } = options;
-  const { quality, deadlineMs, graceMs } = { ...DAEMON_DEFAULTS, ...options };
+  const { connector, socket, tcp, routes = [], observers = [], around = (route) => route } = options;
+  const { quality, deadlineMs, graceMs, leaseMs } = { ...DAEMON_DEFAULTS, ...options };
   const events = allOf(observers);
-  const core = makeCore({ connector, events, coding: options.coding ?? {} });
-  const segments = makeSegments();
+  const core = makeCore({ connector, events, coding: options.coding ?? {}, ...(options.memory && { memory: options.memory }) });
+  const segments = makeSegments(leaseMs);
   const budget = byteBudget(BODY_BYTES);
   const stopping = new AbortController();
   let isStopping = false;
@@ -57,10 +59,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     ...lookRoutes(core, deadlineMs),
     ...fetchRoutes(moving),
     ...storeRoutes(moving),
+    ...contentRoutes(core, options.maxBytes),
+    ...segmentRoutes(segments),
     ...healthRoutes(core, () => isStopping),
     ...(typeof routes === 'function' ? routes(core) : routes),
   ];
-  const http = { routes: all, events, isStopping: () => isStopping, stopping: stopping.signal };
+  const http = { routes: all.map(around), events, isStopping: () => isStopping, stopping: stopping.signal };
   const servers: Server[] = [];
   let port: number | undefined;
 
@@ -78,6 +82,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await stopServers();
     stopping.abort(new KvError('KV_CLOSED', 'the daemon stopped'));
     await core.close(new KvError('KV_CLOSED', 'the daemon stopped'));
+    await segments.close();
     await connector.close();
     if (socket !== undefined) await unlink(socket).catch(() => undefined);
   }

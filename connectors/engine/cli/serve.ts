@@ -1,6 +1,7 @@
 import { CODER_NAMES } from '../../../lib/codec/coders/registry.js';
 import { QUALITY_NAMES } from '../../../lib/codec/rungs.js';
 import type { StorageConnector } from '../../../lib/store/connector.js';
+import { bounded } from '../../storage/bounded.js';
 import { DAEMON_DEFAULTS } from '../daemon/options.js';
 import { startDaemon, type DaemonOptions } from '../daemon.js';
 import { redactedUrl } from '../store-url.js';
@@ -62,7 +63,10 @@ async function daemonOptions(call: Call): Promise<Omit<DaemonOptions, 'connector
   if (host === undefined && port !== undefined) throw new UsageError('expected --host NAME with --port, as in --host 127.0.0.1');
   if (port !== undefined && port > 65535) throw new UsageError(`expected --port to be at most 65535, got ${port}`);
   const tcp = host === undefined ? undefined : { host, port: port ?? DEFAULT_PORT, token: await tokenOf(call) };
+  const [memoryBytes, maxBytes, ttlMs] = [call.size('memory-bytes'), call.size('max-bytes'), call.duration('ttl')];
   return {
+    ...(memoryBytes !== undefined && memoryBytes > 0 && { memory: { maxBytes: memoryBytes, ...(ttlMs !== undefined && { maxAgeMs: ttlMs }) } }),
+    ...(maxBytes !== undefined && { maxBytes }),
     coding: { ...(coder !== undefined && { coder }), ...(threads !== undefined && { threads }) },
     ...(socket !== undefined && { socket }),
     ...(tcp && { tcp }),
@@ -79,8 +83,20 @@ async function tokenOf(call: Call): Promise<string> {
   return token;
 }
 
+/** The store with the bounds that it is to have. */
 async function storeOf(url: string, call: Call): Promise<StorageConnector> {
-  return openStore(url, call);
+  const [maxBytes, ttlMs] = [call.size('max-bytes'), call.duration('ttl')];
+  if (maxBytes === 0) throw new UsageError('expected --max-bytes to be above 0');
+  const connector = await openStore(url, call);
+  if (maxBytes !== undefined) return bounded(connector, { maxBytes, ...(ttlMs !== undefined && { ttlMs }) });
+  if (ttlMs === undefined) return connector;
+  if (connector.supports.ttl) return withTtl(connector, ttlMs);
+  await connector.close();
+  throw new UsageError(`expected --max-bytes with --ttl: ${connector.name} forgets nothing by itself (or let a lifecycle rule of the bucket do it)`);
+}
+
+function withTtl(inner: StorageConnector, ttlMs: number): StorageConnector {
+  return { ...inner, put: (key, value, options) => inner.put(key, value, { ttlMs, ...options }) };
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -52,6 +52,8 @@ export interface Chunks {
 
 export interface ChunksOptions {
   readonly connector: StorageConnector;
+  /** The same without memory in front of it: what is only in memory is not stored. */
+  readonly stored: StorageConnector;
   readonly spaces: Spaces;
   readonly presence: PresenceTable;
   readonly meter: Meter;
@@ -62,7 +64,7 @@ export interface ChunksOptions {
 
 const PARTS_POOLED = 8;
 
-export function makeChunks({ connector, spaces, presence, meter, events, wasDamaged }: ChunksOptions): Chunks {
+export function makeChunks({ connector, stored, spaces, presence, meter, events, wasDamaged }: ChunksOptions): Chunks {
   const pool = bufferPool(PARTS_POOLED);
 
   async function read(space: Space, { hash, layers }: ChunkPart, into: Uint8Array, signal: AbortSignal): Promise<boolean> {
@@ -81,9 +83,9 @@ export function makeChunks({ connector, spaces, presence, meter, events, wasDama
 
   async function isStored({ digest, namespace }: Space, hash: string, layout: KvLayout, signal: AbortSignal): Promise<boolean> {
     const key = chunkKey(digest, hash);
-    if (!connector.supports.range) return connector.has(key, { signal });
+    if (!stored.supports.range) return stored.has(key, { signal });
     try {
-      const object = await openByRange({ connector, key, signal }, pool);
+      const object = await openByRange({ connector: stored, key, signal }, pool);
       return object !== undefined && object.header.key === key && object.chunk.layout.tokens === layout.tokens && hasGeometry(object.chunk.layout, namespace.geometry);
     } catch (error) {
       if (distrustOf(error) === undefined) throw error;

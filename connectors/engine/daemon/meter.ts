@@ -15,6 +15,7 @@ interface Count {
 export function metered(inner: StorageConnector): { readonly connector: StorageConnector; readonly meter: Meter } {
   const watched = new Map<string, Set<Count>>();
   const repair = inner.repair?.bind(inner);
+  const held = inner.held?.bind(inner);
 
   function count(key: string, bytes: number): void {
     for (const one of watched.get(key) ?? []) one.bytes += bytes;
@@ -53,6 +54,13 @@ export function metered(inner: StorageConnector): { readonly connector: StorageC
       list: (prefix, options) => inner.list(prefix, options),
       ...(inner.sweep && { sweep: inner.sweep.bind(inner) }),
       ...(repair && { repair }),
+      ...(held && {
+        held(key: string) {
+          const value = held(key);
+          if (value !== undefined) count(key, value.byteLength);
+          return value;
+        },
+      }),
       close: () => inner.close(),
     },
   };

@@ -68,7 +68,7 @@ async function answerFetch(exchange: Exchange, call: FetchCall): Promise<void> {
 
   async function fetchEntry(index: number, entry: FetchEntry): Promise<void> {
     if (entry.segment !== undefined) {
-      const use = segments.use(entry.segment, entry.bytes);
+      const use = await segments.use(entry.segment, entry.bytes);
       try {
         return await fetchInto(index, entry, use.bytes, undefined);
       } finally {

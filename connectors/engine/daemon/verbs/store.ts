@@ -93,7 +93,7 @@ async function storeSegments({ request, segments, storeEntry, put }: StoreCall):
     for (const [index, entry] of entries) {
       await storeEntry(index, async () => {
         if (entry.segment === undefined) throw invalid('expected a segment');
-        const use = segments.use(entry.segment, entry.bytes);
+        const use = await segments.use(entry.segment, entry.bytes);
         try {
           return await put(entry, use.bytes);
         } finally {
