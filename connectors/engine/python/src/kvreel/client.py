@@ -58,6 +58,7 @@ class Client:
         self._digests: dict[Space, str] = {}
         self._report = Report(log)
         self._last_was_well = True
+        self._is_closed = False
 
     def register(self, space: Space) -> str:
         """The digest the daemon knows the space by; empty when it cannot be had. The other calls register by themselves."""
@@ -138,8 +139,15 @@ class Client:
         """Whether the last call reached the daemon; true before the first."""
         return self._last_was_well
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is in flight."""
+        return self._transport.is_busy
+
     def close(self) -> None:
-        """Gives segments back and ends the calls in flight. Calls after it are misses; closing twice is fine."""
+        """Ends the calls in flight and gives segments back. Calls after it are misses; closing twice is fine."""
+        self._is_closed = True
+        self._transport.abort()
         self.segments.close()
         self._transport.close()
 
@@ -181,7 +189,7 @@ class Client:
             self._say_well()
         except KvreelError as error:
             self._failed(error)
-            if error.code == TIMEOUT and work.in_segments:
+            if work.in_segments and not error.is_gone:
                 self.segments.abandon(work.in_segments)
             work.finish(error)
         for entry, is_done in zip(work.entries, work.results, strict=True):
@@ -198,6 +206,8 @@ class Client:
 
     def _registered(self, space: Space, deadline: float, ask: Callable[[str, float], T]) -> T:
         """Asks with the space's digest; a daemon that has forgotten it is told again, once."""
+        if self._is_closed:
+            raise KvreelError(UNREACHABLE, "the client is closed")
         try:
             return ask(self._digest(space, deadline), deadline)
         except KvreelError as error:

@@ -330,8 +330,9 @@ class KvreelL2Adapter(L2AdapterInterface):
     def _attach(self, memory: L1MemoryDesc | None) -> None:
         """Shares LMCache's L1 with the daemon where it lies in shared memory (`--shm-name`)."""
         mapping = find_mapping(memory.ptr) if memory is not None else None
-        if memory is not None and mapping is not None and mapping.is_shared_memory:
-            self._client.segments.attach(mapping.path, mapping.start - mapping.offset, mapping.offset + mapping.size)
+        if mapping is not None and (size := mapping.shared_bytes) > 0:
+            # By the file and not the mapping, of which the kernel may have made several.
+            self._client.segments.attach(mapping.path, mapping.start - mapping.offset, size)
 
 
 class _Outbox(Generic[T]):

@@ -70,6 +70,8 @@ class Stated:
             params.get("quality", "exact"),
         )
         if stated.order is None:
+            if stated.kv_heads or stated.head_dim or stated.block_tokens or stated.rope:
+                raise ValueError(f"expected order with kv_heads, head_dim, block_tokens and rope: one of {', '.join(ORDERS)}")
             return stated
         if stated.order not in ORDERS:
             raise ValueError(f"expected order to be one of {', '.join(ORDERS)}, got {stated.order!r}")
@@ -81,23 +83,21 @@ class Stated:
 
 
 class Layouts:
-    """The geometry of each layout that comes by. Thread-safe; says once for each why it is kept as bytes."""
+    """The geometry of each layout that comes by. Thread-safe; the first that is kept as bytes is a warning, which says why."""
 
     def __init__(self, stated: Stated) -> None:
         self._stated = stated
         self._lock = threading.Lock()
-        self._said: set[Layout] = set()
+        self._has_warned = False
 
     def geometry(self, layout: Layout) -> Geometry:
         try:
             return understood(layout, self._stated)
         except ValueError as error:
             with self._lock:
-                is_new = layout not in self._said
-                self._said.add(layout)
-            if is_new:
-                tensors = " + ".join(str(group) for group in layout)
-                log.warning("%s; tensors of %s are kept losslessly as bytes, which compresses less", error, tensors)
+                level, self._has_warned = (logging.DEBUG if self._has_warned else logging.WARNING), True
+            tensors = " + ".join(str(group) for group in layout)
+            log.log(level, "%s; tensors of %s are kept losslessly as bytes, which compresses less", error, tensors)
             return as_bytes(layout)
 
     def quality(self, geometry: Geometry) -> str:

@@ -23,6 +23,9 @@ CALL_S = 2.0
 RETRY_S = 1.0
 """Pause between two attempts to attach a segment again."""
 
+END_S = 3600.0
+"""Longest wait for the daemon to let go of a segment; one that stands still and goes on later still works in it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +66,8 @@ class Segments:
         self._transport = transport
         self._lock = threading.Lock()
         self._segments: list[Segment] = []
-        self._doubtful: set[Lease] = set()
+        self._going: set[Lease] = set()
+        """Leases that are being ended."""
         self._settled = threading.Event()
         self._settled.set()
         self._wake = threading.Event()
@@ -129,17 +133,15 @@ class Segments:
     def abandon(self, used: "set[tuple[Segment, Lease]]") -> None:
         """A call in these segments was given up while the daemon may still be working in them.
 
-        Ends the leases: once the daemon has let go of one, nothing is read or written there any more. Waits for that a moment; what is left
-        is seen to in the background, and `settled` says when it is done.
+        Ends the leases: the daemon's answer to that comes when nothing is read or written there any more. Waits for it a moment; `settled` says
+        whether it has come.
         """
-        with self._lock:
-            for segment, lease in used:
+        for segment, lease in used:
+            with self._lock:
                 if segment.lease == lease:
                     segment.lease = None
-                self._doubtful.add(lease)
-                self._settled.clear()
-        self._release_doubtful()
-        self._wake.set()
+            self._end(lease)
+        self._settled.wait(CALL_S)
 
     @property
     def is_leased(self) -> bool:
@@ -151,12 +153,15 @@ class Segments:
         return self._settled.wait(timeout_s)
 
     def close(self) -> None:
+        """Gives all of them back, and waits a moment for the daemon to have let go of them."""
         self._closed = True
         self._wake.set()
         for segment in self._segments:
-            if segment.lease is not None:
-                self._release(segment.lease)
-            segment.lease = None
+            with self._lock:
+                lease, segment.lease = segment.lease, None
+            if lease is not None:
+                self._end(lease)
+        self._settled.wait(CALL_S)
 
     def _add(self, segment: Segment) -> None:
         with self._lock:
@@ -168,12 +173,10 @@ class Segments:
     def _renew(self) -> None:
         while not self._closed:
             leased = [(segment, segment.lease) for segment in list(self._segments) if segment.lease is not None]
-            pause = min([lease.lease_s / 3 for _, lease in leased], default=RETRY_S * 10)
-            self._wake.wait(RETRY_S if self._doubtful else pause)
-            self._wake.clear()
+            # A segment that is attached meanwhile waits for no longer than this, which is below any lease.
+            self._wake.wait(min([lease.lease_s / 3 for _, lease in leased], default=RETRY_S))
             if self._closed:
                 return
-            self._release_doubtful()
             for segment, lease in leased:
                 try:
                     self._post(f"/v1/segments/{lease.id}/renew", {"generation": lease.generation})
@@ -181,23 +184,28 @@ class Segments:
                     if error.status != 0:
                         self.lost(segment, lease)
 
-    def _release_doubtful(self) -> None:
-        for lease in list(self._doubtful):
-            if self._release(lease):
-                with self._lock:
-                    self._doubtful.discard(lease)
-                    if not self._doubtful:
-                        self._settled.set()
+    def _end(self, lease: Lease) -> None:
+        with self._lock:
+            if lease in self._going:
+                return
+            self._going.add(lease)
+            self._settled.clear()
+        threading.Thread(target=self._ask_to_end, args=[lease], name="kvreel-release", daemon=True).start()
 
-    def _release(self, lease: Lease) -> bool:
-        """Ends a lease; true once the daemon cannot be working in the memory any more."""
+    def _ask_to_end(self, lease: Lease) -> None:
+        # Asked once, and waited for: to a second question the daemon would say that it does not know the lease, though still at work there.
         try:
-            with self._transport.exchange("DELETE", f"/v1/segments/{lease.id}", time.monotonic() + CALL_S) as answer:
+            with self._transport.exchange("DELETE", f"/v1/segments/{lease.id}", time.monotonic() + END_S) as answer:
                 answer.read()
-            return True
         except KvreelError as error:
-            # It does not know the lease, or there is no daemon: either way nobody has the memory.
-            return error.status in (404, 409) or error.is_gone
+            # It did not know the lease, or there is no daemon: either way nobody has the memory.
+            if error.status == 0 and not error.is_gone:
+                log.error("the daemon does not let go of shared memory: %s", error)
+                return
+        with self._lock:
+            self._going.discard(lease)
+            if not self._going:
+                self._settled.set()
 
     def _post(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(fields).encode()

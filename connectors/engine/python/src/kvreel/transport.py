@@ -70,13 +70,21 @@ class Transport:
                 self._drop(connection)
             raise _translated(error) from error
 
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._busy)
+
+    def abort(self) -> None:
+        """Ends the calls in flight; each is a failure to its caller."""
+        with self._lock:
+            for connection in self._busy:
+                connection.abort()
+
     def close(self) -> None:
-        """Ends the calls in flight too; each is a failure to its caller."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-            for connection in self._busy:
-                connection.abort()
+        self.abort()
         for _, connection in idle:
             connection.close()
 
@@ -144,9 +152,12 @@ class Transport:
         connection.close()
 
     def _drop(self, connection: "_Connection") -> None:
+        """Closes it. Raises where that was asked for from without: the daemon did not go, and is not asked again."""
         with self._lock:
             self._busy.discard(connection)
         connection.close()
+        if connection.is_aborted:
+            raise KvreelError(UNREACHABLE, "the client is closed")
 
     def _drop_idle(self) -> None:
         with self._lock:
@@ -223,12 +234,14 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(place.host or "localhost", place.port or None)
         self.place = place
         self.deadline = 0.0
+        self.is_aborted = False
 
     def connect(self) -> None:
         self.sock = _TimedSocket(self.place.open(self.left()), self)
 
     def abort(self) -> None:
         """Ends what another thread is waiting for here."""
+        self.is_aborted = True
         if self.sock is not None:
             self.sock.shutdown(socket.SHUT_RDWR)
 
