@@ -37,9 +37,9 @@ export const PAGE_MARKUP = `
     <section class="card"><h2>Rungs</h2><div class="scroll"><table id="rungs"></table></div></section>
     <div class="pair">
       <section class="card"><h2>Store</h2><div class="scroll"><table id="store"></table></div></section>
-      <section class="card" id="lm-card" hidden><h2>lm:// clients</h2><div class="scroll"><table id="lm"></table></div></section>
+      <section class="card"><h2>Spaces used last</h2><div class="scroll"><table id="spaces"></table></div></section>
     </div>
-    <section class="card"><h2>Spaces used last</h2><div class="scroll"><table id="spaces"></table></div></section>
+    <section class="card" id="lm-card" hidden><h2>lm:// clients</h2><div class="scroll"><table id="lm"></table></div></section>
   </div>
   <noscript>This page needs JavaScript; <code>GET /v1/stats</code> gives the same as JSON.</noscript>
 </main>

@@ -101,8 +101,9 @@ function show(stats) {
   bars('causes', [...causes, ...codes.map(([code, n]) => [code, n, count(n), 'fail'])], Math.max(1, ...Object.values(misses), ...Object.values(failures)));
   const moved = [['fetched, raw', fetched.raw_bytes, 'flow'], ['fetched, stored', fetched.stored_bytes, 'hit'], ['put, raw', stored.raw_bytes, 'flow'], ['put, stored', stored.stored_bytes, 'hit']];
   bars('bytes', moved.map(([name, n, kind]) => [name, n, bytes(n), kind]), Math.max(...moved.map(([, n]) => n)));
-  table('rungs', ['Rung', 'Hits', 'Fetched', 'Read', 'Ratio', 'Put', 'Raw', 'Stored', 'Ratio'], Object.entries(stats.rungs).map(([rung, { fetched: f, stored: s }]) =>
-    [rung, count(f.chunks), bytes(f.raw_bytes), bytes(f.stored_bytes), times(f.raw_bytes, f.stored_bytes), count(s.chunks), bytes(s.raw_bytes), bytes(s.stored_bytes), times(s.raw_bytes, s.stored_bytes)]), 'Nothing fetched or stored yet.');
+  const ways = (rung, totals) => [['fetched', totals.fetched], ['put', totals.stored]].filter(([, { chunks }]) => chunks > 0).map(([way, { chunks, raw_bytes: big, stored_bytes: little }]) =>
+    [rung + ', ' + way, count(chunks), bytes(big), bytes(little), times(big, little)]);
+  table('rungs', ['Rung', 'Chunks', 'Raw', 'Stored', 'Ratio'], Object.entries(stats.rungs).flatMap(([rung, totals]) => ways(rung, totals)), 'Nothing fetched or stored yet.');
   table('store', [], [
     ['calls', Object.entries(store.calls).map(([verb, n]) => verb + ' ' + count(n)).join(', ') || 'none yet'],
     ['in flight', count(store.in_flight)],

@@ -3,8 +3,8 @@ export const PAGE_STYLE = `
 :root {
   color-scheme: light dark;
   --ground: #f6f7f9; --card: #ffffff; --line: #e3e6ea; --text: #14181f; --quiet: #5b6472; --track: #eceff3;
-  --hit: #0d8a6a; --miss: #b45309; --fail: #c62828; --accent: #4054c8;
-  --hit-soft: #d8f1e8; --miss-soft: #fbe9d2; --fail-soft: #fbdede;
+  --hit: #0a7357; --miss: #b45309; --fail: #c62828; --accent: #4054c8;
+  --hit-soft: #ddf3eb; --miss-soft: #fbe9d2; --fail-soft: #fbdede;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -24,11 +24,11 @@ header p { margin: 0; color: var(--quiet); flex: 1 1 180px; overflow-wrap: anywh
 .pill.ok { background: var(--hit-soft); color: var(--hit); }
 .pill.failing { background: var(--fail-soft); color: var(--fail); }
 .grid { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 160px), 1fr)); }
-.pair { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); align-items: start; }
+.pair { display: grid; gap: 0 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); align-items: start; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; min-width: 0; margin-bottom: 12px; }
 .grid .card { margin: 0; }
 .grid { margin-bottom: 12px; }
-.tile b { display: block; font-size: 28px; line-height: 1.15; letter-spacing: -.02em; font-weight: 650; }
+.tile b { display: block; font-size: 25px; line-height: 1.25; white-space: nowrap; letter-spacing: -.02em; font-weight: 650; }
 .tile small { color: var(--quiet); font-size: 13px; overflow-wrap: anywhere; }
 .tile .name { color: var(--quiet); font-size: 13px; font-weight: 600; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 8px 0 0; padding: 0; list-style: none; color: var(--quiet); font-size: 13px; }
@@ -47,6 +47,7 @@ table { width: 100%; border-collapse: collapse; }
 th, td { text-align: right; padding: 6px 0 6px 14px; border-top: 1px solid var(--line); white-space: nowrap; }
 thead th { border: 0; padding-top: 0; color: var(--quiet); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; overflow-wrap: anywhere; min-width: 7em; font-weight: 500; }
+@media (max-width: 480px) { table { font-size: 13px; } th, td { padding-left: 9px; } }
 .quiet { color: var(--quiet); }
 .old { opacity: .45; }
 form { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
