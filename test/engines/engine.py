@@ -108,7 +108,9 @@ for line in sys.stdin:
         if job["do"] == "generate":
             answer({"results": generate(job["prompts"], job["new"])})
         elif job["do"] == "forget":
-            answer({"forgotten": llm.reset_prefix_cache()})
+            if not llm.reset_prefix_cache():
+                raise RuntimeError("the prefix cache is in use")
+            answer({})
         else:
             answer(counts())
     except Exception as error:
