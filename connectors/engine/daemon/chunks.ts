@@ -67,9 +67,19 @@ const PARTS_POOLED = 8;
 export function makeChunks({ connector, stored, spaces, presence, meter, events, wasDamaged }: ChunksOptions): Chunks {
   const pool = bufferPool(PARTS_POOLED);
 
-  async function read(space: Space, { hash, layers }: ChunkPart, into: Uint8Array, signal: AbortSignal): Promise<boolean> {
+  async function read(space: Space, { hash, layers }: ChunkPart, into: Uint8Array, signal: AbortSignal): Promise<'hit' | 'other_length' | 'absent'> {
     const layout = layoutOfBytes(space, into.byteLength, layers);
-    if (layout === undefined) return false;
+    if (layout === undefined) return 'other_length';
+    try {
+      return (await readAs(space, { hash, ...(layers && { layers }) }, layout, into, signal)) ? 'hit' : 'absent';
+    } catch (error) {
+      // The one RangeError left: the chunk is not as long as was asked for.
+      if (error instanceof RangeError) return 'other_length';
+      throw error;
+    }
+  }
+
+  async function readAs(space: Space, { hash, layers }: ChunkPart, layout: KvLayout, into: Uint8Array, signal: AbortSignal): Promise<boolean> {
     const store = spaces.storeOf(space);
     if (layers === undefined || isCanonical(layout)) return (await store.fetch(hash, { into, signal, ...(layers && { layers }) })) !== undefined;
     // A part comes out of the store in canonical order.
@@ -98,25 +108,20 @@ export function makeChunks({ connector, stored, spaces, presence, meter, events,
       const begin = performance.now();
       const key = chunkKey(space.digest, part.hash);
       const meterOf = meter.watch(key);
-      let isOtherLength = false;
       try {
-        const isHit = await read(space, part, into, signal).catch((error: unknown) => {
-          // The one RangeError left: the chunk is not as long as was asked for.
-          if (!(error instanceof RangeError)) throw error;
-          isOtherLength = true;
-          return false;
-        });
+        const outcome = await read(space, part, into, signal);
         const ms = performance.now() - begin;
         const storedBytes = meterOf.stop();
-        if (isHit) {
+        const isDamaged = wasDamaged(key);
+        if (outcome === 'hit') {
           presence.note(space.digest, part.hash, true);
           events.hit({ space: space.digest, rawBytes: into.byteLength, storedBytes, ms });
-          return { isHit, storedBytes };
+          return { isHit: true, storedBytes };
         }
-        const cause = isOtherLength ? 'other_length' : wasDamaged(key) ? 'damaged' : 'absent';
-        presence.note(space.digest, part.hash, isOtherLength);
+        const cause = outcome === 'absent' && isDamaged ? 'damaged' : outcome;
+        if (outcome === 'absent') presence.note(space.digest, part.hash, false);
         events.miss({ space: space.digest, cause, ms });
-        return { isHit, cause };
+        return { isHit: false, cause };
       } catch (error) {
         events.failed({ space: space.digest, verb: 'fetch', ...wireFailure(error), ms: performance.now() - begin });
         throw error;

@@ -8,6 +8,8 @@ export interface HotTierOptions {
   readonly maxBytes: number;
   /** How long an object may be served from memory, in milliseconds. Default: no end. */
   readonly maxAgeMs?: number;
+  /** Clock, in milliseconds. Default: `performance.now`, which no clock change moves. */
+  readonly now?: () => number;
 }
 
 /** A storage connector that remembers what went through it, and can read ahead. */
@@ -23,7 +25,7 @@ interface Entry {
 }
 
 /** Puts memory in front of `inner`: what is put or got whole stays until others were used later. Rejects as `inner` does; closing closes `inner`. */
-export function hotTier(inner: StorageConnector, { maxBytes, maxAgeMs = Infinity }: HotTierOptions): HotTier {
+export function hotTier(inner: StorageConnector, { maxBytes, maxAgeMs = Infinity, now = () => performance.now() }: HotTierOptions): HotTier {
   const entries = new Map<string, Entry>(); // least recently used first
   // Changes of keys that are being read: what was read before must not be remembered after.
   const reading = new Map<string, Set<{ isStale: boolean }>>();
@@ -43,7 +45,7 @@ export function hotTier(inner: StorageConnector, { maxBytes, maxAgeMs = Infinity
   function keep(key: string, value: Uint8Array, ttlMs = Infinity): boolean {
     if (value.byteLength > maxBytes) return false;
     forget(key);
-    entries.set(key, { value, until: performance.now() + Math.min(maxAgeMs, ttlMs) });
+    entries.set(key, { value, until: now() + Math.min(maxAgeMs, ttlMs) });
     heldBytes += value.byteLength;
     for (const [oldest] of entries) {
       if (heldBytes <= maxBytes) break;
@@ -55,7 +57,7 @@ export function hotTier(inner: StorageConnector, { maxBytes, maxAgeMs = Infinity
   function held(key: string): Uint8Array | undefined {
     const entry = entries.get(key);
     if (entry === undefined) return undefined;
-    if (entry.until <= performance.now()) {
+    if (entry.until <= now()) {
       forget(key);
       return undefined;
     }
