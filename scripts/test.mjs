@@ -1,9 +1,9 @@
 // `npm test`: sets itself up, runs everything that tells whether the tree is sound, and prints the total last.
-// `npm test -- NAME...` runs only these: types, vitest, lmcache, soak, fuzz, addon, threads, oracle.
+// `npm test -- NAME...` runs only these: types, vitest, lmcache, llama, soak, fuzz, addon, threads, oracle.
 import { countPrograms, runStep } from './test/count.mjs';
 import { addonPrograms, fuzzProgram, oracleProgram, soakProgram } from './test/programs.mjs';
 import { provideLibraries, provideProgram } from './test/system-libraries.mjs';
-import { lmcache, types, vitest } from './test/typescript.mjs';
+import { llama, lmcache, types, vitest } from './test/typescript.mjs';
 import { setUp } from './setup.mjs';
 
 const ORACLE_PACKAGES = 'libavcodec-dev libavutil-dev libde265-dev';
@@ -12,6 +12,7 @@ const STEPS = {
   types,
   vitest,
   lmcache,
+  llama,
   soak: () => countPrograms(soakProgram),
   fuzz: () => countPrograms(fuzzProgram),
   addon: () => countPrograms(() => [...addonPrograms('plain'), ...addonPrograms('asan')]),
