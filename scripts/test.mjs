@@ -1,9 +1,9 @@
 // `npm test`: sets itself up, runs everything that tells whether the tree is sound, and prints the total last.
-// `npm test -- NAME...` runs only these: types, vitest, lmcache, llama, soak, fuzz, addon, threads, oracle.
+// `npm test -- NAME...` runs only these: types, vitest, lmcache, llama, engines, soak, fuzz, addon, threads, oracle.
 import { countPrograms, runStep } from './test/count.mjs';
 import { addonPrograms, fuzzProgram, oracleProgram, soakProgram } from './test/programs.mjs';
 import { provideLibraries, provideProgram } from './test/system-libraries.mjs';
-import { llama, lmcache, types, vitest } from './test/typescript.mjs';
+import { engines, llama, lmcache, types, vitest } from './test/typescript.mjs';
 import { setUp } from './setup.mjs';
 
 const ORACLE_PACKAGES = 'libavcodec-dev libavutil-dev libde265-dev';
@@ -13,6 +13,7 @@ const STEPS = {
   vitest,
   lmcache,
   llama,
+  engines,
   soak: () => countPrograms(soakProgram),
   fuzz: () => countPrograms(fuzzProgram),
   addon: () => countPrograms(() => [...addonPrograms('plain'), ...addonPrograms('asan')]),
