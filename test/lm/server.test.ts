@@ -152,9 +152,9 @@ describe('a chunk that was put', () => {
     expect((await lm.ask(get()))?.data).toEqual(data);
   });
 
-  it('is a miss for other models, ranks, hashes, dtypes, tags, layers and tenants', async () => {
+  it('is a miss for other models, ranks, hashes, dtypes, tags and layers', async () => {
     const connector = memory();
-    const { client, told } = await start({ connector, salt: 'tenant' });
+    const { client, told } = await start({ connector });
     const lm = await client();
     lm.send(put(), randomBytes(BYTES, 1));
     await told(1);
@@ -163,8 +163,6 @@ describe('a chunk that was put', () => {
       expect(await lm.ask(exist(key))).toMatchObject({ code: 400 });
       expect(await lm.ask(get(key))).toMatchObject({ code: 400, length: 0 });
     }
-    const unsalted = await (await start({ connector })).client();
-    expect(await unsalted.ask(get())).toMatchObject({ code: 400 });
     expect(await lm.ask(get())).toMatchObject({ code: 200 });
   });
 
@@ -352,7 +350,6 @@ describe('options', () => {
     [{ quality: 'fine' }, /`quality`/],
     [{ maxBytes: 2 ** 31 }, /`maxBytes`/],
     [{ geometry: { kvHeads: 0, headDim: 64 } }, /kvHeads/],
-    [{ salt: '' }, /`salt`/],
     [{ prot: 1 }, /unknown option `prot`/],
   ])('that cannot be are refused: %o', async (options, message) => {
     await expect(start(options as Partial<LmServerOptions>)).rejects.toThrow(message);

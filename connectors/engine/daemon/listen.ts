@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { lstat, unlink } from 'node:fs/promises';
-import type { Server } from 'node:http';
-import { connect } from 'node:net';
+import { connect, type Server } from 'node:net';
 import { KvError } from '../../../lib/errors.js';
 
 /**

@@ -24,8 +24,6 @@ export interface LmChunksOptions {
   readonly connector: StorageConnector;
   /** Default: a row is taken for one head. */
   readonly geometry?: LmGeometry;
-  /** Tenant's salt: LMCache's keys have none. Default: none. */
-  readonly salt?: string;
   /** Of tensors that are not kept as bytes. Default `exact`. */
   readonly quality?: string;
   /** Largest tensor, in bytes. */
@@ -55,13 +53,13 @@ const MOST_WARNINGS = 100;
 const ROWS_A_SECTION = 4096;
 
 /** Makes the chunks of a connector, which stays open when they are closed. */
-export function makeLmChunks({ connector, geometry, salt, quality = 'exact', maxBytes, onWarning }: LmChunksOptions): LmChunks {
+export function makeLmChunks({ connector, geometry, quality = 'exact', maxBytes, onWarning }: LmChunksOptions): LmChunks {
   const layouts = makeLayouts(connector);
   const stores = new Map<string, KvStore>();
   const warned = new Set<string>();
 
   const storeOf = (name: EngineName, layout: KvGeometry): KvStore => {
-    const namespace = lmNamespace(name, layout, salt, quality);
+    const namespace = lmNamespace(name, layout, quality);
     const digest = namespaceDigest(namespace);
     const found = stores.get(digest);
     const isBytes = layout.order === 'bytes';
@@ -132,11 +130,11 @@ function tensorOf(metadata: RemoteMetadata, data: Uint8Array, geometry: LmGeomet
 }
 
 // As an import gives it, and so finds what was imported; only a layer that is stored alone is none of those.
-function lmNamespace(name: EngineName, geometry: KvGeometry, salt: string | undefined, quality: string): Namespace {
+function lmNamespace(name: EngineName, geometry: KvGeometry, quality: string): Namespace {
   const { layer, workerId, worldSize } = name.parts;
   const namespace = namespaceOf(name, geometry);
   if (namespace === undefined) throw new RangeError(`expected a worker below ${worldSize}, got ${workerId}`);
-  return { ...namespace, quality: geometry.order === 'bytes' ? 'exact' : quality, ...(salt !== undefined && { salt }), ...(layer !== undefined && { variant: `layer ${layer}` }) };
+  return { ...namespace, quality: geometry.order === 'bytes' ? 'exact' : quality, ...(layer !== undefined && { variant: `layer ${layer}` }) };
 }
 
 // Undefined where the object is another chunk's after all: tags are not escaped, so two lists of them may be one text.

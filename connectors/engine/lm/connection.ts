@@ -100,7 +100,7 @@ class Client {
     const data = new Uint8Array(put.length);
     await this.#inTime(put.length, 'a tensor', () => this.#reader.fill(data));
     this.#pendingBytes += put.length;
-    const stored = this.#service.puts.run(textOf(name), () => this.#service.chunks.put(name, { metadata, data }, AbortSignal.timeout(putDeadlineMs)));
+    const stored = this.#service.puts.run(textOf(name), putDeadlineMs, (signal) => this.#service.chunks.put(name, { metadata, data }, signal));
     void stored
       .then(
         () => tell('stored'),

@@ -15,8 +15,6 @@ export interface LmServerOptions {
   readonly port?: number;
   /** Heads of the model, which LMCache does not say. Default: a row is taken for one head, which costs some size. */
   readonly geometry?: LmGeometry;
-  /** Tenant's salt, mixed into every key: LMCache's own have none. Default: none. */
-  readonly salt?: string;
   /** Quality of tensors whose layout is understood. Default `exact`. */
   readonly quality?: string;
   /** Milliseconds that a get or exist may take; then it is a miss. Default 5000; LMCache itself gives up after 10 s. */
@@ -31,17 +29,16 @@ export interface LmServerOptions {
 
 export const LM_DEFAULTS = { host: '127.0.0.1', port: 65432, quality: 'exact', deadlineMs: 5000, maxBytes: 256 * 2 ** 20, maxClients: 64 } as const;
 
-const FIELDS = new Set(['connector', 'host', 'port', 'geometry', 'salt', 'quality', 'deadlineMs', 'maxBytes', 'maxClients', 'events']);
+const FIELDS = new Set(['connector', 'host', 'port', 'geometry', 'quality', 'deadlineMs', 'maxBytes', 'maxClients', 'events']);
 const GEOMETRY_FIELDS = new Set(['kvHeads', 'headDim', 'order']);
 const MOST_CHANNELS = 65536;
 
 /** Throws a TypeError or RangeError for the first option that cannot be. */
 export function checkLmOptions(options: LmServerOptions): void {
   refuseUnknown(options, FIELDS);
-  const { connector, host, quality, salt, geometry } = options;
+  const { connector, host, quality, geometry } = options;
   if (typeof connector?.get !== 'function') throw new TypeError('expected `connector` to be a storage connector');
   if (host !== undefined && (typeof host !== 'string' || host === '')) throw new TypeError('expected `host` to be the name of an address to listen on');
-  if (salt !== undefined && (typeof salt !== 'string' || salt === '')) throw new TypeError('expected `salt` to be text of at least one character');
   if (quality !== undefined && !QUALITY_NAMES.includes(quality)) throw new TypeError(`expected \`quality\` to be one of ${QUALITY_NAMES.join(', ')}, got ${quality}`);
   checkInteger('port', options.port, 0, 65535);
   checkInteger('deadlineMs', options.deadlineMs, 1, 2 ** 31 - 1);

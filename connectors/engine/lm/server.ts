@@ -1,7 +1,7 @@
 // The lm:// server: what LMCache in an engine's process talks to where its remote_url is lm://host:port, with a store of ours behind it.
 // The protocol knows no password: whoever reaches the port reads and writes every chunk.
-import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { listenOnPort } from '../daemon/listen.js';
 import { makeLmChunks } from './chunks.js';
 import { serveClient } from './connection.js';
 import type { LmEvents } from './events.js';
@@ -14,16 +14,16 @@ export interface LmServer {
   readonly port: number;
   /** Clients that are connected. */
   readonly clients: number;
-  /** Takes no more requests, finishes those that are being answered and the puts that were received. Calling it twice is fine. */
+  /** Takes no more requests, and finishes those that are being answered and the puts that were received, if that takes no more than some seconds. Calling it twice is fine. */
   close(): Promise<void>;
 }
 
-/** Starts a server. Rejects with a TypeError or RangeError for an option that cannot be, and as `listen` does. */
+/** Starts a server. Rejects with a TypeError or RangeError for an option that cannot be, KV_EXISTS, KV_PERMISSION or KV_INVALID_INPUT where it cannot listen. */
 export async function startLmServer(options: LmServerOptions): Promise<LmServer> {
   checkLmOptions(options);
-  const { connector, host, port, geometry, salt, quality, deadlineMs, maxBytes, maxClients } = { ...LM_DEFAULTS, ...options };
+  const { connector, host, port, geometry, quality, deadlineMs, maxBytes, maxClients } = { ...LM_DEFAULTS, ...options };
   const events: LmEvents = { onRequest: () => undefined, onClientLost: () => undefined, onWarning: () => undefined, ...options.events };
-  const chunks = makeLmChunks({ connector, quality, maxBytes, onWarning: events.onWarning, ...(geometry !== undefined && { geometry }), ...(salt !== undefined && { salt }) });
+  const chunks = makeLmChunks({ connector, quality, maxBytes, onWarning: events.onWarning, ...(geometry !== undefined && { geometry }) });
   const service = { chunks, puts: pendingPuts(), events, limits: { ...FIXED_LIMITS, maxBytes, deadlineMs } };
   const stop = new AbortController();
   const clients = new Set<Promise<void>>();
@@ -37,14 +37,13 @@ export async function startLmServer(options: LmServerOptions): Promise<LmServer>
     const client = serveClient(socket, service, stop.signal).finally(() => clients.delete(client));
     clients.add(client);
   });
-  server.listen(port, host);
-  await once(server, 'listening');
+  await listenOnPort(server, host, port);
 
   const close = async (): Promise<void> => {
     server.close();
     stop.abort();
     await Promise.all(clients);
-    await service.puts.allSettled();
+    await service.puts.end(FIXED_LIMITS.stopMs);
     await chunks.close();
   };
   let closed: Promise<void> | undefined;
