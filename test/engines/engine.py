@@ -108,7 +108,7 @@ for line in sys.stdin:
         if job["do"] == "generate":
             answer({"results": generate(job["prompts"], job["new"])})
         elif job["do"] == "forget":
-            if not llm.reset_prefix_cache():
+            if settings.get("enable_prefix_caching", True) and not llm.reset_prefix_cache():
                 raise RuntimeError("the prefix cache is in use")
             answer({})
         else:

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { documentedJson } from './documented.js';
 import { provideEnvironment, type ModelName } from './environment.js';
 
 /** What to complete: the first `tokens` tokens of a text. */
@@ -59,15 +60,9 @@ export interface Engine {
   stop(): Promise<void>;
 }
 
-/** The KV transfer settings that load our connector. */
+/** The KV transfer settings of docs/vllm.md, for a daemon at another place. */
 export function ourConnector(address: string, more: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> {
-  return {
-    kv_connector: 'KvreelConnector',
-    kv_connector_module_path: 'kvreel.vllm_connector',
-    kv_role: 'kv_both',
-    kv_load_failure_policy: 'recompute',
-    kv_connector_extra_config: { address, ...more },
-  };
+  return { ...documentedJson('vllm.md', '--kv-transfer-config'), kv_connector_extra_config: { address, ...more } };
 }
 
 /** Starts an engine: half a minute. */

@@ -1,5 +1,6 @@
 // A real `lmcache server` with our L2 adapter, in a process of its own.
 import { ask, freePort, startServer, type TestServer } from '../servers/server.js';
+import { documentedJson } from './documented.js';
 import { provideEnvironment } from './environment.js';
 
 /** A running LMCache server. */
@@ -16,15 +17,10 @@ export interface Tensors {
   readonly block_tokens: number;
 }
 
-/** The KV transfer settings that load LMCache's multiprocess connector. */
+/** The KV transfer settings of docs/vllm-lmcache.md, for this server. */
 export function lmcacheConnector(server: LmcacheServer): Readonly<Record<string, unknown>> {
-  return {
-    kv_connector: 'LMCacheMPConnector',
-    kv_connector_module_path: 'lmcache.integration.vllm.lmcache_mp_connector',
-    kv_role: 'kv_both',
-    kv_load_failure_policy: 'recompute',
-    kv_connector_extra_config: { 'lmcache.mp.host': 'tcp://127.0.0.1', 'lmcache.mp.port': server.port },
-  };
+  const place = { 'lmcache.mp.host': 'tcp://127.0.0.1', 'lmcache.mp.port': server.port };
+  return { ...documentedJson('vllm-lmcache.md', '--kv-transfer-config'), kv_connector_extra_config: place };
 }
 
 /** Starts one: ten seconds. It keeps nothing in its own memory, so that each hit comes through the adapter. */
@@ -32,9 +28,7 @@ export async function startLmcacheServer(socket: string, tensors?: Tensors): Pro
   const { python, env } = provideEnvironment();
   const httpPort = await freePort();
   const adapter = {
-    type: 'plugin',
-    module_path: 'kvreel.lmcache_l2',
-    class_name: 'KvreelL2Adapter',
+    ...documentedJson('vllm-lmcache.md', '--l2-adapter'),
     adapter_params: { address: socket, lookup_deadline_ms: 20_000, load_deadline_ms: 20_000, ...tensors },
   };
   const get = (path: string): Promise<string> => ask(httpPort, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);

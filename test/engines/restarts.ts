@@ -88,5 +88,13 @@ export function restarts({ name, model, stores: makers, wire }: Restarts): void 
       expect(again.map(({ tokens }) => tokens)).toEqual(first.map(({ tokens }) => tokens));
       expect((first[0]?.ttft_s ?? 0) / (again[0]?.ttft_s ?? Infinity)).toBeGreaterThan(5);
     });
+
+    it('completes with the same tokens without a daemon', async () => {
+      const running = engine ?? expect.fail();
+      await running.forget();
+      const alone = await running.complete(SHORT, NEW_TOKENS);
+      expect(alone.map(({ cached }) => cached)).toEqual(SHORT.map(() => 0));
+      expect(alone.map(({ tokens }) => tokens)).toEqual([...before.values()][0]?.slice(1).map(({ tokens }) => tokens));
+    });
   });
 }
