@@ -370,7 +370,7 @@ describe('segments', () => {
         expect((await brief.client.json('POST', `/v1/segments/${segment}/renew`)).status).toBe(200);
       }
       await expect.poll(() => existsSync(path)).toBe(false);
-      expect(await brief.client.json('POST', `/v1/segments/${segment}/renew`)).toMatchObject({ status: 410, json: { error: { code: 'KV_STALE_SEGMENT' } } });
+      expect(await brief.client.json('POST', `/v1/segments/${segment}/renew`)).toMatchObject({ status: 404, json: { error: { code: 'KV_STALE_SEGMENT' } } });
     } finally {
       await brief.stop();
     }

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { lstat, unlink } from 'node:fs/promises';
+import { lstat, stat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
+import { dirname } from 'node:path';
 import { KvError } from '../../../lib/errors.js';
 
 /**
@@ -8,6 +9,7 @@ import { KvError } from '../../../lib/errors.js';
  * KV_EXISTS where a daemon lives or something else has the name, KV_PERMISSION or KV_INVALID_INPUT where it cannot be made.
  */
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
+  await checkFolder(path); // Node calls a folder that is not there EACCES
   await removeDeadSocket(path);
   // The mask holds while the system makes the file, which `listen` does before it returns.
   const mask = process.umask(0o177);
@@ -31,6 +33,11 @@ async function listening(server: Server, place: string): Promise<void> {
   } catch (error) {
     throw listenError(error, place);
   }
+}
+
+async function checkFolder(path: string): Promise<void> {
+  const folder = await stat(dirname(path)).catch(() => undefined);
+  if (folder?.isDirectory() !== true) throw new KvError('KV_INVALID_INPUT', `cannot listen on ${path}: its directory does not exist; make it, or choose another path`);
 }
 
 async function removeDeadSocket(path: string): Promise<void> {
@@ -58,7 +65,6 @@ const ANSWERS: Readonly<Record<string, readonly ['KV_EXISTS' | 'KV_PERMISSION' |
   EADDRINUSE: ['KV_EXISTS', 'another process listens there; stop it, or choose another place'],
   EACCES: ['KV_PERMISSION', 'this user may not listen there; choose another place'],
   EPERM: ['KV_PERMISSION', 'this user may not listen there; choose another place'],
-  ENOENT: ['KV_INVALID_INPUT', 'its directory does not exist; make it, or choose another path'],
   ENAMETOOLONG: ['KV_INVALID_INPUT', 'the path is too long for a socket (about 100 characters); choose a shorter one'],
   EINVAL: ['KV_INVALID_INPUT', 'the path is too long for a socket (about 100 characters); choose a shorter one'],
   EADDRNOTAVAIL: ['KV_INVALID_INPUT', 'this machine has no such address'],

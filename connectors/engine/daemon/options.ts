@@ -40,7 +40,11 @@ export interface DaemonOptions {
 export const DAEMON_DEFAULTS = { quality: 'exact', deadlineMs: 30_000, graceMs: 10_000, leaseMs: 60_000 } as const;
 
 const FIELDS = new Set(['connector', 'maxBytes', 'socket', 'tcp', 'quality', 'memory', 'coding', 'deadlineMs', 'graceMs', 'leaseMs', 'observers', 'routes', 'around']);
-const MIN_TOKEN_CHARACTERS = 16;
+
+/** What can be a token: what can stand in a header, and is not guessed. */
+export const TOKEN = /^[\x21-\x7e]{16,4096}$/;
+/** How a token is to be, for help and errors. */
+export const TOKEN_FORM = 'at least 16 characters of ASCII without spaces, as `openssl rand -hex 32` gives them';
 
 /** Throws a TypeError or RangeError for the first option that cannot be. */
 export function checkDaemonOptions(options: DaemonOptions): void {
@@ -56,10 +60,7 @@ export function checkDaemonOptions(options: DaemonOptions): void {
   checkMs('leaseMs', options.leaseMs);
   if (tcp === undefined) return;
   if (!Number.isInteger(tcp.port) || tcp.port < 0 || tcp.port > 65535) throw new RangeError(`expected \`tcp.port\` to be from 0 to 65535, got ${tcp.port}`);
-  // A token is ASCII without spaces: anything else could not stand in a header.
-  if (!/^[\x21-\x7e]*$/.test(tcp.token) || tcp.token.length < MIN_TOKEN_CHARACTERS) {
-    throw new RangeError(`expected \`tcp.token\` to be at least ${MIN_TOKEN_CHARACTERS} characters without spaces, as \`openssl rand -hex 32\` gives them`);
-  }
+  if (!TOKEN.test(tcp.token)) throw new RangeError(`expected \`tcp.token\` to be ${TOKEN_FORM}`);
 }
 
 function checkMs(name: string, ms: number | undefined): void {

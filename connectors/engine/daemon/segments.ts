@@ -35,8 +35,8 @@ export interface Segments {
   create(bytes: number): Promise<SegmentInfo>;
   /** Maps a file of the client's. Throws KV_INVALID_INPUT, KV_PERMISSION or KV_UNSUPPORTED. */
   attach(path: string): SegmentInfo;
-  /** Begins the lease again. Throws KV_STALE_SEGMENT. */
-  renew(id: string): SegmentInfo;
+  /** Begins the lease again; `generation` if the client names it. Throws KV_STALE_SEGMENT. */
+  renew(id: string, generation: number | undefined): SegmentInfo;
   /** Resolves when nothing works in it any more and it is unmapped. Throws KV_STALE_SEGMENT. */
   release(id: string): Promise<void>;
   /** `length` bytes of a segment, whose lease lasts while they are used. Rejects with KV_STALE_SEGMENT, KV_INVALID_INPUT for a range that it does not have, KV_NO_SPACE. */
@@ -72,9 +72,11 @@ export function makeSegments(leaseMs: number): Segments {
     return info;
   }
 
-  function find(id: string): Segment {
+  function find(id: string, wanted?: number): Segment {
     const segment = segments.get(id);
     if (segment === undefined) throw new KvError('KV_STALE_SEGMENT', 'there is no such segment: its lease ran out, or the daemon was restarted; make or attach it again');
+    const { generation: current } = segment.info;
+    if (wanted !== undefined && current !== wanted) throw new KvError('KV_STALE_SEGMENT', `the segment is of generation ${current}, not ${wanted}`);
     return segment;
   }
 
@@ -138,8 +140,8 @@ export function makeSegments(leaseMs: number): Segments {
       throw invalid(`${path} is empty`);
     },
 
-    renew(id) {
-      const { lease, info } = find(id);
+    renew(id, generation) {
+      const { lease, info } = find(id, generation);
       lease.refresh();
       return info;
     },
@@ -147,9 +149,8 @@ export function makeSegments(leaseMs: number): Segments {
     release: async (id) => drop(find(id)),
 
     async use({ id, generation: wanted, offset }, length) {
-      const segment = find(id);
+      const segment = find(id, wanted);
       const { info, file } = segment;
-      if (info.generation !== wanted) throw new KvError('KV_STALE_SEGMENT', `the segment is of generation ${info.generation}, not ${wanted}`);
       if (length > MAX_RANGE_BYTES) throw invalid(`expected at most ${MAX_RANGE_BYTES} bytes of a segment in one entry, got ${length}`);
       if (offset > info.bytes - length) throw invalid(`expected a range inside the segment's ${info.bytes} bytes, got ${length} bytes at ${offset}`);
       segment.uses++;

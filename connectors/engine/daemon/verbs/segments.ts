@@ -1,9 +1,11 @@
-import { integer, record, text } from '../fields.js';
+import type { Exchange } from '../exchange.js';
+import { integer, optional, record, text } from '../fields.js';
 import type { Route } from '../routes.js';
 import type { SegmentInfo, Segments } from '../segments.js';
 import { invalid } from '../wire-error.js';
 
 const FIELDS = new Set(['bytes', 'path']);
+const RENEW_FIELDS = new Set(['generation']);
 
 export function segmentRoutes(segments: Segments): Route[] {
   return [
@@ -17,7 +19,14 @@ export function segmentRoutes(segments: Segments): Route[] {
         exchange.answer(200, segmentJson(info));
       },
     },
-    { method: 'POST', path: '/v1/segments/:id/renew', handle: (exchange) => exchange.answer(200, segmentJson(segments.renew(exchange.params.id ?? ''))) },
+    {
+      method: 'POST',
+      path: '/v1/segments/:id/renew',
+      async handle(exchange) {
+        const generation = await generationOf(exchange);
+        exchange.answer(200, segmentJson(segments.renew(exchange.params.id ?? '', generation)));
+      },
+    },
     {
       method: 'DELETE',
       path: '/v1/segments/:id',
@@ -27,6 +36,13 @@ export function segmentRoutes(segments: Segments): Route[] {
       },
     },
   ];
+}
+
+/** The generation that the client means, if it sends one. */
+async function generationOf({ request, json }: Exchange): Promise<number | undefined> {
+  if ((request.headers['content-length'] ?? '0') === '0') return undefined;
+  const { generation } = record(await json(), 'the request', RENEW_FIELDS);
+  return optional(generation, (given) => integer(given, 'generation', 0));
 }
 
 function segmentJson({ id, generation, path, bytes, leaseMs }: SegmentInfo): Record<string, unknown> {
