@@ -4,7 +4,7 @@ import type { StorageConnector } from '../../../lib/store/connector.js';
 import { bounded } from '../../storage/bounded.js';
 import { LOG_LEVELS, makeLogger, type Logger, type LogLevel } from '../daemon/logging.js';
 import { makeOperations, type Operations } from '../daemon/operations.js';
-import { DAEMON_DEFAULTS } from '../daemon/options.js';
+import { DAEMON_DEFAULTS, TOKEN, TOKEN_FORM } from '../daemon/options.js';
 import { startDaemon, type Daemon, type DaemonOptions } from '../daemon.js';
 import { startLmServer } from '../lm/server.js';
 import { redactedUrl } from '../store-url.js';
@@ -122,6 +122,7 @@ async function tokenOf(call: Call): Promise<string> {
   const path = call.text('token-file');
   const token = path === undefined ? call.variable('KVREEL_TOKEN') : new TextDecoder().decode(await readWholeFile(path, call)).trim();
   if (token === undefined) throw new UsageError('expected --token-file FILE, or KVREEL_TOKEN: TCP is open to everybody who reaches the port. `openssl rand -hex 32` makes a token');
+  if (!TOKEN.test(token)) throw new UsageError(`expected the token to be ${TOKEN_FORM}`);
   return token;
 }
 
