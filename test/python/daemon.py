@@ -1,6 +1,7 @@
 """A real daemon over a folder, for the tests: starts, dies, stands still and comes back as they want."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from time import monotonic, sleep
 
 LIMIT_S = 30.0
+STORED = re.compile("[0-9a-f]{64}")
 
 CLI = os.environ["KVREEL_CLI"]
 """The built command line; the test that runs these sets it."""
@@ -69,8 +71,8 @@ class Daemon:
         self._process.send_signal(signal.SIGCONT)
 
     def objects(self) -> list[str]:
-        """The files of what is stored."""
-        return [os.path.join(folder, name) for folder, _, names in os.walk(self.store) for name in names]
+        """The files of what is stored; those that are being written have other names."""
+        return [os.path.join(folder, name) for folder, _, names in os.walk(self.store) for name in names if STORED.fullmatch(name)]
 
     def _drain(self, stream: object) -> None:
         for line in stream:  # type: ignore[attr-defined]

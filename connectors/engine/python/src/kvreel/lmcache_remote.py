@@ -256,9 +256,11 @@ class KvreelConnector(RemoteConnector):
     def _list(self) -> list[str]:
         names: list[str] = []
         for space, sample in list(self._keys.items()):
+            head = f"{sample.model_name}@{sample.world_size}@{sample.worker_id}@"
+            tail = sample.to_string()[len(head) + len(sample.chunk_hash_hex) :]
             cursor: str | None = None
             while (page := self._client.keys(space, cursor=cursor)) is not None:
-                names += [sample.to_string().replace(f"@{sample.chunk_hash_hex}@", f"@{hash_hex}@", 1) for hash_hex, _ in page.keys]
+                names += [head + hash_hex + tail for hash_hex, _ in page.keys]
                 cursor = page.cursor
                 if cursor is None:
                     break
