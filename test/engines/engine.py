@@ -16,10 +16,14 @@ import time
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 os.environ.update(
-    VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="WARNING"
+    VLLM_ENABLE_V1_MULTIPROCESSING="0",
+    VLLM_NO_USAGE_STATS="1",
+    HF_HUB_OFFLINE="1",
+    VLLM_CPU_KVCACHE_SPACE="1",
+    VLLM_LOGGING_LEVEL="WARNING",
 )
 
-import llvmlite.binding.ffi as ffi  # noqa: E402
+from llvmlite.binding import ffi
 
 # vLLM looks for __dict__ on every loaded module, and llvmlite's wrapper of its library has an answer to any name.
 found = type(ffi.lib).__getattr__
@@ -33,11 +37,11 @@ def named(self, name):
 
 type(ffi.lib).__getattr__ = named
 
-import torch  # noqa: E402
-from vllm import LLM, SamplingParams  # noqa: E402
-from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group  # noqa: E402
-from vllm.inputs import TokensPrompt  # noqa: E402
-from vllm.lora.request import LoRARequest  # noqa: E402
+import torch
+from vllm import LLM, SamplingParams
+from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
+from vllm.inputs import TokensPrompt
+from vllm.lora.request import LoRARequest
 
 settings = {"enforce_eager": True, "max_model_len": 4096, "block_size": 32, "seed": 0, **json.loads(sys.argv[1])}
 llm = LLM(**settings)
@@ -66,7 +70,9 @@ def generate(prompts: list[dict], new: int) -> list[dict]:
         adapter = prompt.get("adapter")
         lora = LoRARequest(adapter["name"], adapter["id"], adapter["path"]) if adapter else None
         parameters = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True)
-        engine.add_request(name, TokensPrompt(prompt_token_ids=tokens_of(prompt), cache_salt=prompt.get("salt")), parameters, lora_request=lora)
+        engine.add_request(
+            name, TokensPrompt(prompt_token_ids=tokens_of(prompt), cache_salt=prompt.get("salt")), parameters, lora_request=lora
+        )
         results[name] = {}
     while engine.has_unfinished_requests():
         for output in engine.step():

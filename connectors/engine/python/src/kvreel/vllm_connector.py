@@ -69,7 +69,9 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
         self._block_tokens = [group.kv_cache_spec.block_size for group in kv_cache_config.kv_cache_groups]
         for tokens in self._block_tokens:
             if self._options.chunk_tokens % tokens != 0:
-                raise ValueError(f"expected `chunk_tokens` to be a multiple of the engine's block of {tokens} tokens, got {self._options.chunk_tokens}")
+                raise ValueError(
+                    f"expected `chunk_tokens` to be a multiple of the engine's block of {tokens} tokens, got {self._options.chunk_tokens}"
+                )
         self._client = Client(self._options.address, self._options.token)
         self._scheduler: SchedulerHalf | None = None
         self._worker: WorkerHalf | None = None
@@ -98,7 +100,9 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
         for part in self._parts:
             log.info("%d layers are stored as %s", len(part.layers), part.part.geometry)
             if part.form.order == "bytes":
-                log.warning("the pages of %s are of a layout that is not understood: they are stored losslessly as bytes", part.layers[0].name)
+                log.warning(
+                    "the pages of %s are of a layout that is not understood: they are stored losslessly as bytes", part.layers[0].name
+                )
 
     @never_raises()
     def get_handshake_metadata(self) -> KVConnectorHandshakeMetadata | None:

@@ -4,8 +4,22 @@ from typing import Any
 
 from .space import Rope
 
-HALF = frozenset(
-    "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe gemma gemma2 gemma3 gemma3_text olmo2 starcoder2 granite smollm3 stablelm".split()
+HALF = (
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "granite",
+    "llama",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "smollm3",
+    "starcoder2",
 )
 """Model types that pair dim i with i + half. Of others nothing is said: a wrong guess would cost size, though never a wrong byte."""
 
