@@ -29,10 +29,10 @@ async function complete(asked: Prompt = prompt): Promise<Completion> {
   return completion ?? expect.fail();
 }
 
-/** The same tokens as ever, in time. A machine that does other things too may take twice as long as it did before. */
+/** The same tokens as ever, in time. A machine that does other things too may take some times as long as it did before. */
 function expectSame(completion: Completion, before: Completion = miss): void {
   expect(completion.tokens).toEqual(before.tokens);
-  expect(completion.seconds).toBeLessThan(DEADLINE_MS / 1000 + 2 * before.seconds + 2);
+  expect(completion.seconds).toBeLessThan(DEADLINE_MS / 1000 + 4 * before.seconds);
 }
 
 /** Waits until so many bytes have passed the proxy. */
