@@ -36,6 +36,7 @@ if (wanted.includes('vitest')) {
   for (const [program, loss] of [
     ['redis-server', 'Redis is tested as version 6.2 alone, from PyPI, and not over TLS.'],
     ['iptables', 'connectors are not tested on a network that loses packets.'],
+    ['chromium', 'the live page of the daemon is not tested in a browser.'],
   ]) {
     if (!(await provideProgram(program, program, `Without it ${loss}`))) console.log(`No ${program}: ${loss}`);
   }
