@@ -9,6 +9,7 @@ import { makeCore, type DaemonCore } from './daemon/core.js';
 import { allOf } from './daemon/events.js';
 import { httpServer } from './daemon/http-server.js';
 import { listenOnPort, listenOnSocket } from './daemon/listen.js';
+import { openApiRoute } from './daemon/openapi.js';
 import { makeSegments } from './daemon/segments.js';
 import { contentRoutes } from './daemon/verbs/contents.js';
 import { fetchRoutes } from './daemon/verbs/fetch.js';
@@ -46,10 +47,10 @@ export interface Daemon {
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   checkDaemonOptions(options);
   const { connector, socket, tcp, routes = [], observers = [], around = (route) => route } = options;
-  const { quality, deadlineMs, graceMs, leaseMs } = { ...DAEMON_DEFAULTS, ...options };
+  const { quality, deadlineMs, graceMs, leaseMs, segmentBytes } = { ...DAEMON_DEFAULTS, ...options };
   const events = allOf(observers);
   const core = makeCore({ connector, events, coding: options.coding ?? {}, ...(options.memory && { memory: options.memory }) });
-  const segments = makeSegments(leaseMs);
+  const segments = makeSegments({ leaseMs, maxBytes: segmentBytes });
   const budget = byteBudget(BODY_BYTES);
   const stopping = new AbortController();
   let isStopping = false;
@@ -61,6 +62,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     ...storeRoutes(moving),
     ...contentRoutes(core, options.maxBytes),
     ...segmentRoutes(segments),
+    openApiRoute,
     ...healthRoutes(core, () => isStopping),
     ...(typeof routes === 'function' ? routes(core) : routes),
   ];

@@ -43,6 +43,7 @@ export const serveCommand: Command = {
     'deadline-ms': { value: 'MS', help: `time of a call that brings none (default ${DAEMON_DEFAULTS.deadlineMs})` },
     'grace-ms': { value: 'MS', help: `time that running calls have when the daemon stops (default ${DAEMON_DEFAULTS.graceMs})` },
     'lease-ms': { value: 'MS', help: `how long shared memory of a client lives that it does not name (default ${DAEMON_DEFAULTS.leaseMs})` },
+    'segment-bytes': { value: 'SIZE', help: `most shared memory that the daemon makes for clients (default ${DAEMON_DEFAULTS.segmentBytes})` },
     'log-level': { value: 'LEVEL', help: `what the log on stderr tells: ${LOG_LEVELS.join(', ')} (default info)` },
     ...LM_OPTIONS,
   },
@@ -83,6 +84,7 @@ async function daemonOptions(call: Call): Promise<Omit<DaemonOptions, 'connector
   if (port !== undefined && port > 65535) throw new UsageError(`expected --port to be at most 65535, got ${port}`);
   const tcp = host === undefined ? undefined : { host, port: port ?? DEFAULT_PORT, token: await tokenOf(call) };
   const [memoryBytes, maxBytes, ttlMs] = [call.size('memory-bytes'), call.size('max-bytes'), call.duration('ttl')];
+  const segmentBytes = call.size('segment-bytes');
   return {
     ...(memoryBytes !== undefined && memoryBytes > 0 && { memory: { maxBytes: memoryBytes, ...(ttlMs !== undefined && { maxAgeMs: ttlMs }) } }),
     ...(maxBytes !== undefined && { maxBytes }),
@@ -93,6 +95,7 @@ async function daemonOptions(call: Call): Promise<Omit<DaemonOptions, 'connector
     ...(deadlineMs !== undefined && { deadlineMs }),
     ...(graceMs !== undefined && { graceMs }),
     ...(leaseMs !== undefined && { leaseMs }),
+    ...(segmentBytes !== undefined && { segmentBytes }),
   };
 }
 

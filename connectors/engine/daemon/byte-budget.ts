@@ -1,5 +1,7 @@
 // Memory for tensors on their way through the body of a request or an answer: so much in all, used again and again, lent in order of asking.
 
+import { KvError } from '../../../lib/errors.js';
+
 /** Memory of exactly the size that was asked for. */
 export interface Loan {
   readonly bytes: Uint8Array;
@@ -79,7 +81,11 @@ export function byteBudget(maxBytes: number): ByteBudget {
           bytes,
           start() {
             signal.removeEventListener('abort', giveUp);
-            resolve(lendNow(bytes));
+            try {
+              resolve(lendNow(bytes));
+            } catch (cause) {
+              reject(new KvError('KV_OUT_OF_MEMORY', `there is no memory for a tensor of ${bytes} bytes`, { cause }));
+            }
           },
         };
         signal.addEventListener('abort', giveUp, { once: true });

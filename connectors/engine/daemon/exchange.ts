@@ -1,4 +1,5 @@
 // One request and its answer, as the verbs see them.
+import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { KvError } from '../../../lib/errors.js';
 import { bodyReader, type BodyReader } from './body-reader.js';
@@ -26,6 +27,8 @@ export interface Exchange {
 export function makeExchange(request: IncomingMessage, response: ServerResponse, target: Pick<Exchange, 'params' | 'query'>, stopping: AbortSignal): Exchange {
   const controller = new AbortController();
   const { signal } = controller;
+  // Each entry under way listens to its call, and each call to the end of the daemon.
+  setMaxListeners(0, signal, stopping);
   const stop = (): void => controller.abort(stopping.reason);
   if (stopping.aborted) stop();
   stopping.addEventListener('abort', stop, { once: true });

@@ -29,6 +29,8 @@ export interface DaemonOptions {
   readonly graceMs?: number;
   /** How long a segment lives that no call names, in milliseconds. Default 60,000. */
   readonly leaseMs?: number;
+  /** Most bytes of shared memory that the daemon makes for its clients. Default 4 GiB. */
+  readonly segmentBytes?: number;
   /** Told of the daemon's work. */
   readonly observers?: readonly Partial<DaemonEvents>[];
   /** More routes, which may work with the core: metrics, a page. */
@@ -37,9 +39,9 @@ export interface DaemonOptions {
   readonly around?: (route: Route) => Route;
 }
 
-export const DAEMON_DEFAULTS = { quality: 'exact', deadlineMs: 30_000, graceMs: 10_000, leaseMs: 60_000 } as const;
+export const DAEMON_DEFAULTS = { quality: 'exact', deadlineMs: 30_000, graceMs: 10_000, leaseMs: 60_000, segmentBytes: 4 * 2 ** 30 } as const;
 
-const FIELDS = new Set(['connector', 'maxBytes', 'socket', 'tcp', 'quality', 'memory', 'coding', 'deadlineMs', 'graceMs', 'leaseMs', 'observers', 'routes', 'around']);
+const FIELDS = new Set(['connector', 'maxBytes', 'socket', 'tcp', 'quality', 'memory', 'coding', 'deadlineMs', 'graceMs', 'leaseMs', 'segmentBytes', 'observers', 'routes', 'around']);
 
 /** What can be a token: what can stand in a header, and is not guessed. */
 export const TOKEN = /^[\x21-\x7e]{16,4096}$/;
@@ -49,7 +51,7 @@ export const TOKEN_FORM = 'at least 16 characters of ASCII without spaces, as `o
 /** Throws a TypeError or RangeError for the first option that cannot be. */
 export function checkDaemonOptions(options: DaemonOptions): void {
   refuseUnknown(options, FIELDS);
-  const { connector, socket, tcp, quality, memory } = options;
+  const { connector, socket, tcp, quality, memory, segmentBytes } = options;
   if (typeof connector?.get !== 'function') throw new TypeError('expected `connector` to be a storage connector');
   if (socket === undefined && tcp === undefined) throw new TypeError('expected `socket` or `tcp`: a place to listen');
   if (socket === '') throw new TypeError('expected `socket` to be a path, got an empty one');
@@ -58,6 +60,7 @@ export function checkDaemonOptions(options: DaemonOptions): void {
   checkMs('deadlineMs', options.deadlineMs);
   checkMs('graceMs', options.graceMs);
   checkMs('leaseMs', options.leaseMs);
+  if (segmentBytes !== undefined && !(segmentBytes >= 0)) throw new RangeError(`expected \`segmentBytes\` to be from 0, got ${segmentBytes}`);
   if (tcp === undefined) return;
   if (!Number.isInteger(tcp.port) || tcp.port < 0 || tcp.port > 65535) throw new RangeError(`expected \`tcp.port\` to be from 0 to 65535, got ${tcp.port}`);
   if (!TOKEN.test(tcp.token)) throw new RangeError(`expected \`tcp.token\` to be ${TOKEN_FORM}`);

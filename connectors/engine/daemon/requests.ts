@@ -6,8 +6,8 @@ import { invalid } from './wire-error.js';
 
 /** Hashes or entries of one call. */
 export const MAX_ENTRIES = 65_536;
-/** Bytes of one tensor: the default of `KvStore`. */
-const MAX_TENSOR_BYTES = 8 * 2 ** 30;
+/** Bytes of one entry: what one piece of memory may have in every Node that this runs on. */
+const MAX_TENSOR_BYTES = 2 ** 31;
 const MAX_MS = 2 ** 31 - 1;
 const MAX_POSITION = 0xffffffff;
 

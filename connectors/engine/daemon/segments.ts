@@ -10,8 +10,6 @@ const FOLDER = '/dev/shm';
 const OWN_PREFIX = 'kvreel-';
 const OWN_NAME = /^kvreel-[0-9a-f]{32}$/;
 const NAME = /^\/dev\/shm\/(?!\.{1,2}$)[^/\0]{1,200}$/;
-/** Of a segment that the daemon makes. */
-const MAX_OWN_BYTES = 64 * 2 ** 30;
 const MAX_SEGMENTS = 4096;
 
 /** What a client is told of a segment. */
@@ -56,10 +54,17 @@ interface Segment {
   settle(): void;
 }
 
+export interface SegmentsOptions {
+  readonly leaseMs: number;
+  /** Most bytes of the segments that the daemon makes. */
+  readonly maxBytes: number;
+}
+
 /** Makes the segments of one daemon; what daemons that died have left is removed. */
-export function makeSegments(leaseMs: number): Segments {
+export function makeSegments({ leaseMs, maxBytes }: SegmentsOptions): Segments {
   const segments = new Map<string, Segment>();
   let generation = randomInt(2 ** 31);
+  let ownBytes = 0;
   removeAbandoned();
 
   function add(path: string, file: SharedFile, isOwn: boolean): SegmentInfo {
@@ -98,7 +103,10 @@ export function makeSegments(leaseMs: number): Segments {
 
   function unmap({ file, info, isOwn, settle }: Segment): void {
     file.close();
-    if (isOwn) removeFile(info.path);
+    if (isOwn) {
+      removeFile(info.path);
+      ownBytes -= info.bytes;
+    }
     settle();
   }
 
@@ -106,6 +114,15 @@ export function makeSegments(leaseMs: number): Segments {
     segment.uses--;
     if (!segment.isReleased) segment.lease.refresh();
     else if (segment.uses === 0) unmap(segment);
+  }
+
+  function createdFile(path: string, bytes: number): SharedFile {
+    try {
+      return openSharedFile(path, bytes);
+    } catch (error) {
+      ownBytes -= bytes;
+      throw error;
+    }
   }
 
   function refuseMore(): void {
@@ -116,9 +133,10 @@ export function makeSegments(leaseMs: number): Segments {
   return {
     async create(bytes) {
       refuseMore();
-      if (bytes > MAX_OWN_BYTES) throw invalid(`expected a segment of at most ${MAX_OWN_BYTES} bytes, got ${bytes}`);
+      if (ownBytes + bytes > maxBytes) throw new KvError('KV_NO_SPACE', `a segment of ${bytes} bytes would pass the ${maxBytes} that segments of the daemon may have; release some, or raise --segment-bytes`);
+      ownBytes += bytes;
       const path = `${FOLDER}/${OWN_PREFIX}${randomBytes(16).toString('hex')}`;
-      const file = openSharedFile(path, bytes);
+      const file = createdFile(path, bytes);
       try {
         if (!file.lock()) throw new KvError('KV_OVERLOADED', 'another daemon is starting and took the new segment for one that was left; try again');
         // All of it now: better no segment than one that the first use finds no memory for.
@@ -126,6 +144,7 @@ export function makeSegments(leaseMs: number): Segments {
       } catch (error) {
         file.close();
         removeFile(path);
+        ownBytes -= bytes;
         throw error;
       }
       return add(path, file, true);
