@@ -20,11 +20,13 @@ CLI = os.environ["KVREEL_CLI"]
 class Daemon:
     """`kvreel serve` on a socket in a folder of its own. Use as a context: at the end nothing is left."""
 
-    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *options: str, environment: dict[str, str] | None = None, within: list[str] | None = None) -> None:
+        """`within` is a command that runs the one it is given."""
         self.folder = tempfile.mkdtemp(prefix="kvreel-python-")
         self.socket = os.path.join(self.folder, "socket")
         self.store = os.path.join(self.folder, "store")
         self._options = options
+        self._within = within or []
         self._environment = environment or {}
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
@@ -39,7 +41,7 @@ class Daemon:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
-        command = ["node", CLI, "serve", "--store", f"fs://{self.store}", "--socket", self.socket, *self._options]
+        command = [*self._within, "node", CLI, "serve", "--store", f"fs://{self.store}", "--socket", self.socket, *self._options]
         environment = {**os.environ, **self._environment}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
         assert self._process.stdout is not None

@@ -2,6 +2,8 @@
 
 import mmap
 import os
+import shutil
+import subprocess
 import threading
 import time
 import unittest
@@ -14,6 +16,9 @@ from kvreel.segments import address_of
 SPACE = Space("segments", Geometry.of_bytes("u8", 64))
 SIZE = 64 * 10_000
 DATA = os.urandom(SIZE)
+
+UNSHARE = ["unshare", "--map-root-user", "--mount"]
+CAN_UNSHARE = shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
 
 
 class Pool:
@@ -137,6 +142,23 @@ class SegmentTest(unittest.TestCase):
             thread.join()
         self.assertEqual(wrong, [])
         self.assertEqual(self.client.counters.failures, {})
+
+    @unittest.skipUnless(CAN_UNSHARE, "needs the right to mount in a namespace of its own")
+    def test_a_daemon_with_another_shared_memory_is_not_given_a_file_of_the_same_name(self) -> None:
+        pool = self.enterContext(Pool(SIZE))
+        pool.view[:] = DATA
+        own = f'mount -t tmpfs none /dev/shm && truncate -s {SIZE} {pool.path} && exec "$@"'
+        daemon = self.enterContext(Daemon(within=[*UNSHARE, "sh", "-c", own, "sh"]))
+        client = Client(daemon.socket)
+        self.addCleanup(client.close)
+        with self.assertLogs("kvreel", "WARNING"):
+            client.segments.attach(pool.path, address_of(pool.view), pool.size)
+        self.assertFalse(client.segments.is_leased)
+        self.assertEqual(client.store(SPACE, [("01", pool.view, None)]), [True])
+        pool.view[:] = bytes(SIZE)
+        self.assertEqual(client.fetch(SPACE, [("01", pool.view)]), [True])
+        self.assertEqual(pool.view, DATA)
+        self.assertIsNone(client.segments.create(SIZE))
 
     def test_memory_that_cannot_be_shared_goes_by_the_socket(self) -> None:
         pool = self.enterContext(Pool(SIZE))

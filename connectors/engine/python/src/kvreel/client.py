@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from .counters import Counters
-from .errors import PROTOCOL, TIMEOUT, UNKNOWN_SPACE, UNREACHABLE, KvreelError
+from .errors import PROTOCOL, UNKNOWN_SPACE, UNREACHABLE, KvreelError
 from .report import Report
 from .segments import Segments
 from .space import Space
@@ -24,8 +24,8 @@ T = TypeVar("T")
 MARGIN_S = 0.05
 """The daemon is told to end so much before the caller's deadline (at most a tenth of it), so that its answer arrives in time."""
 
-OUTAGES = (UNREACHABLE, TIMEOUT, PROTOCOL)
-"""Codes of a daemon that is not there, as opposed to one that refuses."""
+MAX_SPACES = 10_000
+"""Spaces whose digest is remembered; a server with more tenants registers some again."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class Client:
         self._transport.on_retry = self.counters.retry
         self.segments = Segments(self._transport)
         self._digests: dict[Space, str] = {}
-        self._report = Report(log)
+        self._calls = Report(log)
+        self._entries = Report(log)
         self._last_was_well = True
         self._is_closed = False
 
@@ -136,7 +137,7 @@ class Client:
 
     @property
     def is_well(self) -> bool:
-        """Whether the last call reached the daemon; true before the first."""
+        """Whether the last call was answered as it should be, hit or miss; true before the first."""
         return self._last_was_well
 
     @property
@@ -189,7 +190,7 @@ class Client:
             self._say_well()
         except KvreelError as error:
             self._failed(error)
-            if work.in_segments and not error.is_gone:
+            if work.in_segments:
                 self.segments.abandon(work.in_segments)
             work.finish(error)
         for entry, is_done in zip(work.entries, work.results, strict=True):
@@ -198,7 +199,7 @@ class Client:
         for code, message in work.misses:
             count_missed(code)
             if message:
-                self._report.failed(code, message)
+                self._entries.failed(code, message)
         return work.results
 
     def _in_space(self, path: str, space: Space, fields: dict[str, Any], deadline: float) -> dict[str, Any]:
@@ -223,6 +224,8 @@ class Client:
             digest = self._json("POST", "/v1/spaces", space.to_json(), deadline).get("space")
             if not isinstance(digest, str):
                 raise KvreelError(PROTOCOL, "the answer of /v1/spaces does not say the space")
+            if len(self._digests) >= MAX_SPACES:
+                self._digests.clear()
             self._digests[space] = digest
         return digest
 
@@ -256,12 +259,12 @@ class Client:
 
     def _failed(self, error: KvreelError) -> None:
         self.counters.failure(error.code)
-        self._last_was_well = error.code not in OUTAGES
-        self._report.failed(error.code, f"{error.message}; the engine goes on without its cache")
+        self._last_was_well = False
+        self._calls.failed(error.code, f"{error.message}; the engine goes on without its cache")
 
     def _say_well(self) -> None:
         self._last_was_well = True
-        self._report.mended(OUTAGES, f"the daemon at {self.address} answers again")
+        self._calls.mended(f"the daemon at {self.address} answers again")
 
     def _deadline(self, deadline_ms: float | None) -> float:
         return time.monotonic() + (self._timeout_s if deadline_ms is None else deadline_ms / 1000)

@@ -22,10 +22,11 @@ from lmcache.v1.distributed.l2_adapters.config import L2AdapterConfigBase
 from lmcache.v1.memory_management import MemoryObj
 from lmcache.v1.platform import create_event_notifier
 
-from .client import Client
+from .client import MAX_SPACES, Client
 from .lmcache_layout import Layout, Layouts, Stated, layout_of, layout_of_object
 from .mapping import find_mapping
 from .params import Params
+from .report import show_logs
 from .space import Rank, Space
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class KvreelL2Adapter(L2AdapterInterface):
 
     def __init__(self, config: KvreelL2AdapterConfig, l1_memory_desc: L1MemoryDesc | None = None) -> None:
         super().__init__(max_capacity_bytes=int(config.capacity_gb * (1 << 30)))
+        show_logs()
         self._config = config
         self._client = Client(config.address, config.token)
         self._layouts = Layouts(config.stated)
@@ -104,7 +106,7 @@ class KvreelL2Adapter(L2AdapterInterface):
         self._seen: dict[tuple[str, int], Layout] = {}
         """Layout last seen of a model's object group: LMCache's check tools look up without saying one."""
         self._spaces: dict[Space, ObjectKey] = {}
-        """Each space used, with one of its keys: what it takes to make keys of the daemon's hashes."""
+        """Spaces used, each with one of its keys: what it takes to make keys of the daemon's hashes."""
         self._sizes: dict[ObjectKey, int] = {}
         """Keys that LMCache was told are stored, so that its books stay right."""
         self._is_closed = False
@@ -305,6 +307,8 @@ class KvreelL2Adapter(L2AdapterInterface):
         with self._lock:
             for space, places in groups.items():
                 self._spaces.setdefault(space, keys[places[0]])
+            while len(self._spaces) > MAX_SPACES:
+                del self._spaces[next(iter(self._spaces))]
         return groups
 
     def _make_space(self, model: str, kv_rank: int, group: int, salt: str, layout: Layout) -> Space:

@@ -23,6 +23,7 @@ from lmcache.v1.storage_backend.connector.base_connector import RemoteConnector
 from .client import Client
 from .lmcache_layout import Layout, Layouts, Stated, layout_of
 from .params import Params
+from .report import show_logs
 from .space import Geometry, Rank, Space
 
 T = TypeVar("T")
@@ -125,6 +126,7 @@ class KvreelConnector(RemoteConnector):
 
     def __init__(self, context: ConnectorContext, options: Options) -> None:
         super().__init__(context.config, context.metadata)
+        show_logs()
         self._options = options
         self._memory = context.local_cpu_backend
         self._client = Client(options.address, options.token)

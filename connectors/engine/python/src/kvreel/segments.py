@@ -8,20 +8,24 @@ import ctypes
 import json
 import logging
 import mmap
+import os
+import secrets
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import PROTOCOL, KvreelError
+from .errors import PROTOCOL, TIMEOUT, UNREACHABLE, KvreelError
 from .report import Report
 from .transport import Transport
+
+FOLDER = "/dev/shm"
 
 CALL_S = 2.0
 """Longest wait for the daemon in a call about a segment."""
 
 RETRY_S = 1.0
-"""Pause between two attempts to attach a segment again."""
+"""Pause between two attempts to have a segment mapped again."""
 
 END_S = 3600.0
 """Longest wait for the daemon to let go of a segment; one that stands still and goes on later still works in it."""
@@ -51,7 +55,6 @@ class Segment:
     lease: Lease | None = None
     is_owned: bool = False
     """Made by the daemon for this client: it is gone with the daemon, so it is not attached again."""
-    asked_at: float = 0.0
 
     def offset_of(self, address: int, size: int) -> int | None:
         """Where memory of this process lies in the segment."""
@@ -78,8 +81,8 @@ class Segments:
     def attach(self, path: str, address: int, size: int) -> Segment:
         """Tells the daemon of memory that this process has mapped at `address`: a regular file directly under /dev/shm."""
         segment = Segment(path, address, size)
+        self._lease(segment)
         self._add(segment)
-        self._leased(segment)
         return segment
 
     def create(self, size: int) -> Segment | None:
@@ -102,33 +105,17 @@ class Segments:
             return None
         address = address_of(view)
         for segment in list(self._segments):
-            offset = segment.offset_of(address, len(view))
-            lease = None if offset is None else self._leased(segment)
+            offset, lease = segment.offset_of(address, len(view)), segment.lease
             if offset is not None and lease is not None:
                 return segment, lease, offset
         return None
 
-    def _leased(self, segment: Segment) -> Lease | None:
-        """The segment's lease; one that was lost is asked for again, now and then."""
-        with self._lock:
-            now = time.monotonic()
-            if segment.lease is not None or segment.is_owned or now - segment.asked_at < RETRY_S:
-                return segment.lease
-            segment.asked_at = now
-        try:
-            lease = _lease(self._post("/v1/segments", {"path": segment.path}))
-        except KvreelError as error:
-            self._report.failed(error.code, f"the daemon does not map {segment.path}, tensors go through the socket: {error}")
-            return None
-        segment.lease = lease
-        return lease
-
     def lost(self, segment: Segment, lease: Lease) -> None:
-        """The daemon no longer knows the lease."""
+        """The daemon no longer knows the lease. Another is asked for in the background; until then tensors go through the socket."""
         with self._lock:
             if segment.lease == lease:
                 segment.lease = None
-                segment.asked_at = 0.0
+        self._wake.set()
 
     def abandon(self, used: "set[tuple[Segment, Lease]]") -> None:
         """A call in these segments was given up while the daemon may still be working in them.
@@ -137,9 +124,7 @@ class Segments:
         whether it has come.
         """
         for segment, lease in used:
-            with self._lock:
-                if segment.lease == lease:
-                    segment.lease = None
+            self.lost(segment, lease)
             self._end(lease)
         self._settled.wait(CALL_S)
 
@@ -167,22 +152,42 @@ class Segments:
         with self._lock:
             self._segments.append(segment)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._renew, name="kvreel-leases", daemon=True)
+                self._thread = threading.Thread(target=self._keep, name="kvreel-leases", daemon=True)
                 self._thread.start()
+        self._wake.set()
 
-    def _renew(self) -> None:
+    def _keep(self) -> None:
+        """Renews leases before they run out, and asks for those that were lost."""
         while not self._closed:
-            leased = [(segment, segment.lease) for segment in list(self._segments) if segment.lease is not None]
-            # A segment that is attached meanwhile waits for no longer than this, which is below any lease.
-            self._wake.wait(min([lease.lease_s / 3 for _, lease in leased], default=RETRY_S))
-            if self._closed:
-                return
-            for segment, lease in leased:
-                try:
-                    self._post(f"/v1/segments/{lease.id}/renew", {"generation": lease.generation})
-                except KvreelError as error:
-                    if error.status != 0:
-                        self.lost(segment, lease)
+            segments = list(self._segments)
+            is_lost = any(segment.lease is None and not segment.is_owned for segment in segments)
+            pause = min([segment.lease.lease_s / 3 for segment in segments if segment.lease is not None], default=RETRY_S)
+            # A segment that is added or lost meanwhile ends the wait.
+            self._wake.wait(min(pause, RETRY_S) if is_lost else pause)
+            self._wake.clear()
+            for segment in list(self._segments):
+                if self._closed:
+                    return
+                if segment.lease is not None:
+                    self._renew(segment, segment.lease)
+                elif not segment.is_owned:
+                    self._lease(segment)
+
+    def _renew(self, segment: Segment, lease: Lease) -> None:
+        try:
+            self._post(f"/v1/segments/{lease.id}/renew", {"generation": lease.generation})
+        except KvreelError as error:
+            if error.status != 0:
+                self.lost(segment, lease)
+
+    def _lease(self, segment: Segment) -> None:
+        try:
+            self._probe()
+            segment.lease = _lease(self._post("/v1/segments", {"path": segment.path}))
+        except KvreelError as error:
+            # That there is no daemon is said by the calls.
+            if error.code not in (UNREACHABLE, TIMEOUT):
+                self._report.failed(error.code, f"the daemon does not map {segment.path}, tensors go through the socket: {error}")
 
     def _end(self, lease: Lease) -> None:
         with self._lock:
@@ -206,6 +211,22 @@ class Segments:
             self._going.discard(lease)
             if not self._going:
                 self._settled.set()
+
+    def _probe(self) -> None:
+        """Raises where the daemon has another /dev/shm, as in another container: a file of the same name there would be other memory."""
+        path = f"{FOLDER}/kvreel-probe-{os.getpid()}-{secrets.token_hex(16)}"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise KvreelError("KV_PERMISSION", f"{FOLDER} cannot be written: {error.strerror}") from error
+        try:
+            os.write(descriptor, b"?")
+            lease = _lease(self._post("/v1/segments", {"path": path}))
+            with self._transport.exchange("DELETE", f"/v1/segments/{lease.id}", time.monotonic() + CALL_S) as answer:
+                answer.read()
+        finally:
+            os.close(descriptor)
+            os.unlink(path)
 
     def _post(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(fields).encode()
