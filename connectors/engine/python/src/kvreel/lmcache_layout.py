@@ -53,7 +53,8 @@ class Stated:
     head_dim: int = 0
     block_tokens: int | None = None
     rope: Rope | None = None
-    quality: str = "exact"
+    quality: str | None = None
+    """None leaves it to the daemon."""
 
     PARAMETERS = ("order", "kv_heads", "head_dim", "block_tokens", "rope", "quality")
 
@@ -67,7 +68,7 @@ class Stated:
             params.get("head_dim", 0),
             params.get("block_tokens"),
             None if rope is None else Rope.from_json(rope),
-            params.get("quality", "exact"),
+            params.get("quality"),
         )
         if stated.order is None:
             if stated.kv_heads or stated.head_dim or stated.block_tokens or stated.rope:
@@ -100,7 +101,7 @@ class Layouts:
             log.log(level, "%s; tensors of %s are kept losslessly as bytes, which compresses less", error, tensors)
             return as_bytes(layout)
 
-    def quality(self, geometry: Geometry) -> str:
+    def quality(self, geometry: Geometry) -> str | None:
         """Bytes are never anything but exact."""
         return "exact" if geometry.order == "bytes" else self._stated.quality
 

@@ -289,7 +289,7 @@ class KvreelConnector(RemoteConnector):
         parts = ["lmcache", _rest_of(key), "records"]
         return self._named(key.model_name, key.world_size, key.worker_id, Geometry.of_bytes("u8", RECORD_BYTES), parts, "exact")
 
-    def _named(self, model: str, world_size: int, worker: int, geometry: Geometry, parts: list[str], quality: str) -> Space:
+    def _named(self, model: str, world_size: int, worker: int, geometry: Geometry, parts: list[str], quality: str | None) -> Space:
         variant = ";".join([*parts, *([self._options.variant] if self._options.variant is not None else [])])
         rank = Rank(worker, world_size) if 0 <= worker < world_size else None
         return Space(model, geometry, variant, self._options.adapter, None, rank, quality)
