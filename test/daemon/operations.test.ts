@@ -62,10 +62,15 @@ describe('GET /v1/stats', () => {
   it('counts lm:// where it is spoken', async () => {
     operated = await operatedDaemon();
     expect((await statsOf(operated)).lm).toBeUndefined();
-    operated.operations.lmEvents.onRequest({ command: 'put', outcome: 'stored', rawBytes: 10, ms: 1 });
-    operated.operations.lmEvents.onRequest({ command: 'get', outcome: 'miss', rawBytes: 0, ms: 1 });
+    operated.operations.lmEvents.onRequest({ command: 'put', outcome: 'stored', rawBytes: 10, storedBytes: 5, ms: 1, model: 'm', rung: 'q4' });
+    operated.operations.lmEvents.onRequest({ command: 'get', outcome: 'miss', rawBytes: 0, storedBytes: 0, ms: 1, model: 'm' });
     operated.operations.lmEvents.onClientLost('it was slow');
-    expect((await statsOf(operated)).lm).toEqual({ requests: { put: { stored: 1 }, get: { miss: 1 } }, put_bytes: 10, got_bytes: 0, clients_lost: 1 });
+    expect(await statsOf(operated)).toMatchObject({
+      lm: { requests: { put: { stored: 1 }, get: { miss: 1 } }, put_bytes: 10, got_bytes: 0, clients_lost: 1 },
+      misses: { absent: 1 },
+      rungs: { q4: { stored: { chunks: 1, raw_bytes: 10, stored_bytes: 5 } } },
+      spaces: [{ model: 'm (lm)', rung: 'q4', hits: 0, misses: 1, stored: 1 }],
+    });
   });
 });
 
@@ -192,8 +197,8 @@ describe('the log', () => {
   it('has requests only where they are wanted, and warnings of the lm:// server', () => {
     const observer = loggingObserver(logger('warn'));
     observer.request?.({ method: 'GET', route: '/health', status: 200, ms: 1 });
-    observer.onRequest({ command: 'get', outcome: 'hit', rawBytes: 1, ms: 1 });
-    observer.onRequest({ command: 'put', outcome: 'refused', rawBytes: 1, ms: 1, reason: 'its key is none' });
+    observer.onRequest({ command: 'get', outcome: 'hit', rawBytes: 1, storedBytes: 1, ms: 1 });
+    observer.onRequest({ command: 'put', outcome: 'refused', rawBytes: 1, storedBytes: 0, ms: 1, reason: 'its key is none' });
     observer.onClientLost('it was slow');
     observer.onWarning('kept as bytes');
     expect(lines.map((line) => (JSON.parse(line) as { msg: string }).msg)).toEqual(['lm put refused: its key is none', 'lm client lost: it was slow', 'kept as bytes']);

@@ -141,7 +141,7 @@ describe.skipIf(EXECUTABLE === undefined)('the live page', () => {
   });
 
   it('tells of lm:// clients', async () => {
-    operated.operations.lmEvents.onRequest({ command: 'put', outcome: 'stored', rawBytes: 1000, ms: 1 });
+    operated.operations.lmEvents.onRequest({ command: 'put', outcome: 'stored', rawBytes: 1000, storedBytes: 600, ms: 1, model: 'm', rung: 'exact' });
     await open();
     await shows(() => text('#lm')).toMatch(/put\s+stored 1/);
   });

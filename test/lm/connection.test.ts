@@ -15,7 +15,8 @@ let server: Server | undefined;
 
 afterEach(() => void server?.close());
 
-const nothing: LmChunks = { put: async () => undefined, get: async () => undefined, has: async () => false, close: async () => undefined };
+const STORED = { storedBytes: 1, rung: 'exact' };
+const nothing: LmChunks = { put: async () => STORED, get: async () => undefined, has: async () => false, close: async () => undefined };
 
 async function serve(chunks: Partial<LmChunks>, limits: Partial<LmLimits>): Promise<{ client: LmClient; events: LmEvent[]; lost: string[]; served: Promise<void>; stop: AbortController }> {
   const [events, lost, stop] = [[] as LmEvent[], [] as string[], new AbortController()];
@@ -55,7 +56,7 @@ describe('a client that is slow', () => {
   it('in reading an answer is dropped when its time is over', async () => {
     const data = new Uint8Array(64 << 20);
     const metadata = { length: data.length, format: 'KV_2LTD' as const, groups: [{ dtype: 'uint8' as const, shape: [2, 1, 1, data.length / 2] }] };
-    const { client, lost, served } = await serve({ get: async () => ({ metadata, data }) }, { transferMs: -(data.length / 1000) + 100 });
+    const { client, lost, served } = await serve({ get: async () => ({ metadata, data, ...STORED }) }, { transferMs: -(data.length / 1000) + 100 });
     client.socket.pause();
     client.socket.write(packRequest({ command: COMMAND.get, key: KEY }));
     await served;
@@ -83,6 +84,7 @@ describe('a store that is slower than puts come', () => {
         async put(_, { data }) {
           await gate;
           stored.push(data.length);
+          return STORED;
         },
       },
       { pendingBytes: 100, roomWaitMs: 50 },
@@ -90,7 +92,7 @@ describe('a store that is slower than puts come', () => {
     client.send(put(1000), randomBytes(1000, 1)); // one of any size
     client.send({ ...put(50), key: 'm@1@0@1@uint8' }, randomBytes(50, 1));
     expect(await client.ask({ command: COMMAND.exist, key: 'm@1@0@2@uint8' })).toMatchObject({ code: 400 });
-    expect(events).toMatchObject([{ command: 'put', outcome: 'dropped', rawBytes: 50 }, { command: 'exist' }]);
+    expect(events).toMatchObject([{ command: 'put', outcome: 'dropped', code: 'KV_OVERLOADED', rawBytes: 50 }, { command: 'exist' }]);
     open();
     await expect.poll(() => events.length).toBe(3);
     client.send({ ...put(50), key: 'm@1@0@1@uint8' }, randomBytes(50, 1));
@@ -103,7 +105,7 @@ describe('a store that is slower than puts come', () => {
     const { client, events, stop, served } = await serve({ put: () => new Promise(() => undefined) }, { deadlineMs: 50 });
     client.send(put(64), randomBytes(64, 1));
     expect(await client.ask({ command: COMMAND.get, key: KEY })).toMatchObject({ code: 400 });
-    expect(events).toMatchObject([{ command: 'get', outcome: 'failed' }]);
+    expect(events).toMatchObject([{ command: 'get', outcome: 'failed', code: 'KV_CONNECTOR_TIMEOUT' }]);
     stop.abort();
     await served;
   });
@@ -121,6 +123,7 @@ describe('puts of one chunk', () => {
           gate = undefined;
           await wait;
           stored.push(data[0] ?? 0);
+          return STORED;
         },
       },
       {},

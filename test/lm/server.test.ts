@@ -297,7 +297,7 @@ describe('a store that fails', () => {
     lm.send(put(), randomBytes(BYTES, 1));
     expect(await lm.ask(get())).toMatchObject({ code: 400 });
     expect(await told(2)).toMatchObject([
-      { command: 'put', outcome: 'failed', reason: 'the store is gone' },
+      { command: 'put', outcome: 'failed', code: 'KV_CONNECTOR_UNAVAILABLE', reason: 'the store is gone' },
       { command: 'get', outcome: 'failed', reason: 'the store is gone' },
     ]);
     connector.failure = undefined;
@@ -337,7 +337,7 @@ describe('stopping', () => {
     lm.send(put(), randomBytes(BYTES, 1));
     expect(await lm.ask({ command: COMMAND.health })).toMatchObject({ code: 200 });
     await server.close();
-    expect((await told(1))[0]).toMatchObject({ outcome: 'stored' });
+    expect((await told(1))[0]).toMatchObject({ outcome: 'stored', model: 'org/model', rung: 'exact', rawBytes: BYTES });
     await lm.closed();
     expect(await storedLayouts(connector)).toHaveLength(1);
     await server.close();

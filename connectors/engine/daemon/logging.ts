@@ -30,7 +30,7 @@ const PATTERNS: readonly [RegExp, string][] = [
 const QUIET_MS = 10_000;
 
 /** Makes the daemon's logger. Lines go to stderr unless said otherwise, each whole before the next. */
-export function makeLogger({ level = 'info', secrets = [], destination = process.stderr }: LoggingOptions = {}): Logger {
+export function makeLogger({ level = 'info', secrets = [], destination = standardError() }: LoggingOptions = {}): Logger {
   // Also as JSON writes it. The longest first: one may be the beginning of another.
   const longest = secrets.flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1)]).filter((secret) => secret !== '').sort((a, b) => b.length - a.length);
   const clean = (text: string): string => {
@@ -47,6 +47,12 @@ export function makeLogger({ level = 'info', secrets = [], destination = process
     // What is written is one line of JSON: cleaned as a whole, no field is forgotten.
     { write: (line) => void destination.write(clean(line)) },
   );
+}
+
+// A log that nobody reads any more must not end the daemon.
+function standardError(): DestinationStream {
+  process.stderr.on('error', () => undefined);
+  return process.stderr;
 }
 
 /** Writes what an operator should read: failures, notices and errors as they come but not again and again, requests at `debug`. */

@@ -28,6 +28,7 @@ export function prometheusObserver(register: Registry, describe: (space: string)
   const requests = counter('http_requests_total', 'Requests that were answered; status 499 where the client had gone', ['method', 'route', 'status']);
   const lmRequests = counter('lm_requests_total', 'Requests over lm://, by what became of them', ['command', 'outcome']);
   const lmBytes = counter('lm_raw_bytes_total', 'Bytes of tensors over lm://: put and stored, got and sent', ['command']);
+  const lmStored = counter('lm_stored_bytes_total', 'Bytes of the objects of these tensors', ['command']);
   const lmLost = counter('lm_clients_lost_total', 'Clients of lm:// that were sent away or dropped');
   const fetchSeconds = histogram('fetch_duration_seconds', 'From the request of a chunk until it is decoded, or a miss');
   const storeSeconds = histogram('store_duration_seconds', 'From a chunk until it is stored');
@@ -67,10 +68,12 @@ export function prometheusObserver(register: Registry, describe: (space: string)
       requests.inc({ method: route === 'unknown' ? 'any' : method, route, status: String(status) });
       requestSeconds.observe({ route }, ms / 1000);
     },
-    onRequest({ command, outcome, rawBytes, ms }) {
+    onRequest({ command, outcome, rawBytes, storedBytes, ms }) {
       lmRequests.inc({ command, outcome });
       lmSeconds.observe({ command }, ms / 1000);
-      if (outcome === 'hit' || outcome === 'stored') lmBytes.inc({ command }, rawBytes);
+      if (outcome !== 'hit' && outcome !== 'stored') return;
+      lmBytes.inc({ command }, rawBytes);
+      lmStored.inc({ command }, storedBytes);
     },
     onClientLost: () => lmLost.inc(),
   };

@@ -67,7 +67,7 @@ export interface StatsRecorder {
   readonly observer: Partial<DaemonEvents>;
   onLmRequest(event: LmEvent): void;
   onLmClientLost(): void;
-  read(store: StoreHealth): Stats;
+  read(health: StoreHealth): Stats;
 }
 
 /** What a recorder has to know. */
@@ -85,6 +85,7 @@ const GOODPUT_SECONDS = 10;
 const TIMES = 2048;
 const MOST_SPACES = 20;
 
+type SpaceCounts = { -readonly [K in keyof SpaceStats]: SpaceStats[K] };
 type LmCounts = { -readonly [K in Exclude<keyof LmStats, 'requests'>]: LmStats[K] } & { readonly requests: Record<string, Record<string, number>> };
 
 /** Makes a recorder that begins to count now. */
@@ -97,18 +98,43 @@ export function statsRecorder({ version, storeName, describe, nowMs = () => perf
   const failures: Record<string, number> = {};
   const [fetched, stored] = [moved(), moved()];
   const rungs: Record<string, { fetched: Moved; stored: Moved }> = {};
-  const spaces = new Map<string, { hits: number; misses: number; stored: number }>(); // the one used last at the end
+  const spaces = new Map<string, SpaceCounts>(); // the one used last at the end
   let present = 0;
   let lm: LmCounts | undefined;
 
-  const spaceOf = (space: string): { hits: number; misses: number; stored: number } => {
-    const counts = spaces.get(space) ?? { hits: 0, misses: 0, stored: 0 };
+  const spaceOf = (space: string, named = nameOf(describe(space))): SpaceCounts => {
+    const counts = spaces.get(space) ?? { space, ...named, hits: 0, misses: 0, stored: 0 };
     spaces.delete(space);
     spaces.set(space, counts);
     if (spaces.size > MOST_SPACES) spaces.delete(spaces.keys().next().value ?? '');
     return counts;
   };
-  const rungTotals = (space: string): { fetched: Moved; stored: Moved } => (rungs[rungName(describe(space))] ??= { fetched: moved(), stored: moved() });
+  const hit = (counts: SpaceCounts, rawBytes: number, storedBytes: number, ms: number): void => {
+    counts.hits++;
+    for (const total of [fetched, totalsOf(counts.rung).fetched]) add(total, rawBytes, storedBytes);
+    const second = seconds.now();
+    second.hits++;
+    second.rawBytes += rawBytes;
+    second.storedBytes += storedBytes;
+    times.fetch.add(ms);
+  };
+  const miss = (counts: SpaceCounts, cause: MissCause, ms: number): void => {
+    counts.misses++;
+    misses[cause]++;
+    seconds.now().misses++;
+    times.fetch.add(ms);
+  };
+  const put = (counts: SpaceCounts, rawBytes: number, storedBytes: number, ms: number): void => {
+    counts.stored++;
+    seconds.now().stored++;
+    times.store.add(ms);
+    for (const total of [stored, totalsOf(counts.rung).stored]) add(total, rawBytes, storedBytes);
+  };
+  const failed = (code: string): void => {
+    failures[code] = (failures[code] ?? 0) + 1;
+    seconds.now().failed++;
+  };
+  const totalsOf = (rung: string): { fetched: Moved; stored: Moved } => (rungs[rung] ??= { fetched: moved(), stored: moved() });
   const lmCounts = (): LmCounts => (lm ??= { requests: {}, put_bytes: 0, got_bytes: 0, clients_lost: 0 });
 
   return {
@@ -120,46 +146,40 @@ export function statsRecorder({ version, storeName, describe, nowMs = () => perf
         lookups.unknown += unknown;
         times.lookup.add(ms);
       },
-      hit({ space, rawBytes, storedBytes, ms }) {
-        spaceOf(space).hits++;
-        for (const total of [fetched, rungTotals(space).fetched]) add(total, rawBytes, storedBytes);
-        const second = seconds.now();
-        second.hits++;
-        second.rawBytes += rawBytes;
-        second.storedBytes += storedBytes;
-        times.fetch.add(ms);
-      },
-      miss({ space, cause, ms }) {
-        spaceOf(space).misses++;
-        misses[cause]++;
-        seconds.now().misses++;
-        times.fetch.add(ms);
-      },
+      hit: ({ space, rawBytes, storedBytes, ms }) => hit(spaceOf(space), rawBytes, storedBytes, ms),
+      miss: ({ space, cause, ms }) => miss(spaceOf(space), cause, ms),
       stored({ space, rawBytes, storedBytes, wasPresent, ms }) {
+        if (!wasPresent) return put(spaceOf(space), rawBytes, storedBytes, ms);
         spaceOf(space).stored++;
+        present++;
         seconds.now().stored++;
         times.store.add(ms);
-        if (wasPresent) present++;
-        else for (const total of [stored, rungTotals(space).stored]) add(total, rawBytes, storedBytes);
       },
-      failed({ code }) {
-        failures[code] = (failures[code] ?? 0) + 1;
-        seconds.now().failed++;
-      },
+      failed: ({ code }) => failed(code),
     },
 
-    onLmRequest({ command, outcome, rawBytes }) {
+    onLmRequest({ command, outcome, rawBytes, storedBytes, ms, model, rung, code = outcome }) {
       const counts = lmCounts();
       const outcomes = (counts.requests[command] ??= {});
       outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
-      if (outcome === 'hit') counts.got_bytes += rawBytes;
-      if (outcome === 'stored') counts.put_bytes += rawBytes;
+      if (command === 'exist' || outcome === 'refused' || model === undefined) return;
+      // Of a miss nobody knows the rung: it is told with the model's.
+      const space = spaceOf(`lm ${model}`, { model: `${model} (lm)`, rung: rung ?? '' });
+      if (rung !== undefined) space.rung = rung;
+      if (outcome === 'hit') {
+        counts.got_bytes += rawBytes;
+        hit(space, rawBytes, storedBytes, ms);
+      } else if (outcome === 'stored') {
+        counts.put_bytes += rawBytes;
+        put(space, rawBytes, storedBytes, ms);
+      } else if (outcome === 'miss') miss(space, 'absent', ms);
+      else failed(code);
     },
     onLmClientLost: () => void lmCounts().clients_lost++,
 
-    read(store) {
+    read(health) {
       const last = seconds.last();
-      const [fetch, put, lookup] = [times.fetch.read(), times.store.read(), times.lookup.read()];
+      const [fetch, store, lookup] = [times.fetch.read(), times.store.read(), times.lookup.read()];
       return {
         version,
         store_name: storeName,
@@ -172,11 +192,11 @@ export function statsRecorder({ version, storeName, describe, nowMs = () => perf
         stored,
         present,
         rungs,
-        spaces: [...spaces].reverse().map(([space, counts]) => ({ space, model: describe(space)?.model ?? 'not known', rung: rungName(describe(space)), ...counts })),
-        times: { ...(fetch && { fetch }), ...(put && { store: put }), ...(lookup && { lookup }) },
+        spaces: [...spaces.values()].reverse(),
+        times: { ...(fetch && { fetch }), ...(store && { store }), ...(lookup && { lookup }) },
         goodput_bytes_per_s: last.slice(-GOODPUT_SECONDS).reduce((sum, { rawBytes }) => sum + rawBytes, 0) / GOODPUT_SECONDS,
         seconds: last,
-        store,
+        store: health,
         ...(lm && { lm }),
       };
     },
@@ -191,6 +211,10 @@ function add(to: Moved, rawBytes: number, storedBytes: number): void {
   to.chunks++;
   to.raw_bytes += rawBytes;
   to.stored_bytes += storedBytes;
+}
+
+function nameOf(namespace: Namespace | undefined): { model: string; rung: string } {
+  return { model: namespace?.model ?? 'not known', rung: rungName(namespace) };
 }
 
 /** Name of the rung of a namespace. */

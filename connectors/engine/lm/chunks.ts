@@ -1,8 +1,10 @@
 // LMCache's chunks in a store of ours: coded as what they are, given back as they came.
+import { rungOf } from '../../../lib/codec/rungs.js';
 import type { StorageConnector } from '../../../lib/store/connector.js';
-import { namespaceDigest, type KvGeometry, type Namespace } from '../../../lib/store/namespace.js';
+import { chunkKey, namespaceDigest, type KvGeometry, type Namespace } from '../../../lib/store/namespace.js';
 import { KvStore } from '../../../lib/store/store.js';
 import type { KvTensor } from '../../../lib/types.js';
+import { metered } from '../daemon/meter.js';
 import { chunkTensor, lmcacheData, type ChunkTensor } from '../lmcache/chunk-tensor.js';
 import { namespaceOf, packOrigin, parseOrigin } from '../lmcache/identity.js';
 import { textOf } from '../lmcache/key-text.js';
@@ -38,11 +40,18 @@ export interface LmChunk {
   readonly data: Uint8Array;
 }
 
+/** How a chunk is stored. */
+export interface StoredAs {
+  /** Bytes that went to the store, or came from it. */
+  readonly storedBytes: number;
+  readonly rung: string;
+}
+
 /** The chunks of a store by LMCache's names. Every verb rejects as the store does, or with the signal's reason. */
 export interface LmChunks {
-  put(name: EngineName, chunk: LmChunk, signal: AbortSignal): Promise<void>;
+  put(name: EngineName, chunk: LmChunk, signal: AbortSignal): Promise<StoredAs>;
   /** Undefined is a miss. */
-  get(name: EngineName, signal: AbortSignal): Promise<LmChunk | undefined>;
+  get(name: EngineName, signal: AbortSignal): Promise<(LmChunk & StoredAs) | undefined>;
   has(name: EngineName, signal: AbortSignal): Promise<boolean>;
   close(): Promise<void>;
 }
@@ -53,7 +62,8 @@ const MOST_WARNINGS = 100;
 const ROWS_A_SECTION = 4096;
 
 /** Makes the chunks of a connector, which stays open when they are closed. */
-export function makeLmChunks({ connector, geometry, quality = 'exact', maxBytes, onWarning }: LmChunksOptions): LmChunks {
+export function makeLmChunks({ connector: inner, geometry, quality = 'exact', maxBytes, onWarning }: LmChunksOptions): LmChunks {
+  const { connector, meter } = metered(inner);
   const layouts = makeLayouts(connector);
   const stores = new Map<string, KvStore>();
   const warned = new Set<string>();
@@ -75,7 +85,15 @@ export function makeLmChunks({ connector, geometry, quality = 'exact', maxBytes,
     return store;
   };
 
-  const storesOf = async (name: EngineName, signal: AbortSignal): Promise<KvStore[]> => (await layouts.of(name, signal)).map((layout) => storeOf(name, layout));
+  const counted = async (store: KvStore, name: EngineName, layout: KvGeometry, work: () => Promise<void>): Promise<StoredAs> => {
+    const watch = meter.watch(chunkKey(store.namespace, name.parts.hash));
+    try {
+      await work();
+      return { storedBytes: watch.stop(), rung: rungOf(qualityOf(layout, quality)).name };
+    } finally {
+      watch.stop();
+    }
+  };
 
   const warnOnce = (reason: string): void => {
     if (warned.has(reason) || warned.size >= MOST_WARNINGS) return;
@@ -90,20 +108,24 @@ export function makeLmChunks({ connector, geometry, quality = 'exact', maxBytes,
       const { tokens: _, ...layout } = tensor.layout;
       const store = storeOf(name, layout);
       await layouts.learn(name, layout, signal);
-      await store.put(name.parts.hash, tensor, { signal, metadata: packOrigin({ name, metadata }) });
+      return counted(store, name, layout, () => store.put(name.parts.hash, tensor, { signal, metadata: packOrigin({ name, metadata }) }));
     },
 
     async get(name, signal) {
-      for (const store of await storesOf(name, signal)) {
-        const tensor = await store.fetch(name.parts.hash, { signal });
-        const chunk = tensor && chunkOf(name, tensor, tensor.metadata ?? {});
-        if (chunk !== undefined) return chunk;
+      for (const layout of await layouts.of(name, signal)) {
+        const store = storeOf(name, layout);
+        let chunk: LmChunk | undefined;
+        const storedAs = await counted(store, name, layout, async () => {
+          const tensor = await store.fetch(name.parts.hash, { signal });
+          chunk = tensor && chunkOf(name, tensor, tensor.metadata ?? {});
+        });
+        if (chunk !== undefined) return { ...chunk, ...storedAs };
       }
       return undefined;
     },
 
     async has(name, signal) {
-      for (const store of await storesOf(name, signal)) if ((await store.lookup([name.parts.hash], { signal })) === 1) return true;
+      for (const layout of await layouts.of(name, signal)) if ((await storeOf(name, layout).lookup([name.parts.hash], { signal })) === 1) return true;
       return false;
     },
 
@@ -129,12 +151,17 @@ function tensorOf(metadata: RemoteMetadata, data: Uint8Array, geometry: LmGeomet
   return chunkTensor(metadata, data, { headDim, ...(isJoined && order !== undefined && { order }) });
 }
 
+// What is not understood may not be changed.
+function qualityOf({ order }: KvGeometry, quality: string): string {
+  return order === 'bytes' ? 'exact' : quality;
+}
+
 // As an import gives it, and so finds what was imported; only a layer that is stored alone is none of those.
 function lmNamespace(name: EngineName, geometry: KvGeometry, quality: string): Namespace {
   const { layer, workerId, worldSize } = name.parts;
   const namespace = namespaceOf(name, geometry);
   if (namespace === undefined) throw new RangeError(`expected a worker below ${worldSize}, got ${workerId}`);
-  return { ...namespace, quality: geometry.order === 'bytes' ? 'exact' : quality, ...(layer !== undefined && { variant: `layer ${layer}` }) };
+  return { ...namespace, quality: qualityOf(geometry, quality), ...(layer !== undefined && { variant: `layer ${layer}` }) };
 }
 
 // Undefined where the object is another chunk's after all: tags are not escaped, so two lists of them may be one text.

@@ -1,7 +1,9 @@
 // One client of the lm:// server: reads its requests one after the other, as LMCache sends them.
 import type { Socket } from 'node:net';
+import { KvError } from '../../../lib/errors.js';
+import { wireFailure } from '../daemon/wire-error.js';
 import { textOf } from '../lmcache/key-text.js';
-import type { LmChunk, LmChunks } from './chunks.js';
+import type { LmChunks } from './chunks.js';
 import type { LmEvent, LmEvents } from './events.js';
 import type { LmLimits } from './limits.js';
 import type { PendingPuts } from './pending-puts.js';
@@ -88,12 +90,11 @@ class Client {
 
   async #put(put: Put): Promise<void> {
     const { maxBytes, putDeadlineMs } = this.#service.limits;
-    const begin = performance.now();
-    const tell = (outcome: LmEvent['outcome'], reason?: string): void => this.#tell('put', outcome, { begin, rawBytes: put.length, reason });
+    const ended = this.#clock({ command: 'put', rawBytes: put.length, ...('name' in put && { model: put.name.parts.model }) });
     const refusal = 'refusal' in put ? put.refusal : put.length > maxBytes ? `it has ${put.length} bytes, more than the ${maxBytes} that are allowed` : undefined;
     if ('refusal' in put || refusal !== undefined || !(await this.#room(put.length))) {
       await this.#inTime(put.length, 'a tensor', () => this.#reader.skip(put.length));
-      return refusal === undefined ? tell('dropped', 'the store is slower than puts come') : tell('refused', refusal);
+      return ended(refusal === undefined ? { outcome: 'dropped', code: 'KV_OVERLOADED', reason: 'the store is slower than puts come' } : { outcome: 'refused', reason: refusal });
     }
     const { name, metadata } = put;
     // Not touched before it is filled: a client that promises much and sends little costs no memory.
@@ -103,8 +104,8 @@ class Client {
     const stored = this.#service.puts.run(textOf(name), putDeadlineMs, (signal) => this.#service.chunks.put(name, { metadata, data }, signal));
     void stored
       .then(
-        () => tell('stored'),
-        (error: unknown) => tell('failed', messageOf(error)),
+        (storedAs) => ended({ outcome: 'stored', ...storedAs }),
+        (error: unknown) => ended(failure(error)),
       )
       .finally(() => {
         this.#pendingBytes -= put.length;
@@ -113,37 +114,40 @@ class Client {
   }
 
   async #get(request: Asked): Promise<void> {
-    let found: LmChunk | undefined;
-    await this.#answer(request, async (name, signal) => {
-      found = await this.#service.chunks.get(name, signal);
-      return found?.data.length;
+    const found = await this.#answer(request, async (name, signal) => {
+      const chunk = await this.#service.chunks.get(name, signal);
+      return chunk && { chunk, told: { rawBytes: chunk.data.length, storedBytes: chunk.storedBytes, rung: chunk.rung } };
     });
-    await (found === undefined ? this.#send(packAnswer(false)) : this.#send(packTensorAnswer(found.metadata), found.data));
+    await (found === undefined ? this.#send(packAnswer(false)) : this.#send(packTensorAnswer(found.chunk.metadata), found.chunk.data));
   }
 
   async #exist(request: Asked): Promise<void> {
-    const isThere = await this.#answer(request, async (name, signal) => ((await this.#service.chunks.has(name, signal)) ? 0 : undefined));
-    await this.#send(packAnswer(isThere));
+    const found = await this.#answer(request, async (name, signal) => ((await this.#service.chunks.has(name, signal)) ? { told: {} } : undefined));
+    await this.#send(packAnswer(found !== undefined));
   }
 
-  /** Whether `find` found it, in time: it gives the bytes to send, undefined for a miss. */
-  async #answer(request: Asked, find: (name: EngineName, signal: AbortSignal) => Promise<number | undefined>): Promise<boolean> {
-    const { command } = request;
-    const begin = performance.now();
+  /** What `find` finds in time; undefined for a miss, and for whatever fails. */
+  async #answer<T extends { readonly told: Partial<LmEvent> }>(request: Asked, find: (name: EngineName, signal: AbortSignal) => Promise<T | undefined>): Promise<T | undefined> {
+    const ended = this.#clock({ command: request.command, ...('name' in request && { model: request.name.parts.model }) });
     if ('refusal' in request) {
-      this.#tell(command, 'refused', { begin, rawBytes: 0, reason: request.refusal });
-      return false;
+      ended({ outcome: 'refused', reason: request.refusal });
+      return undefined;
     }
+    const controller = new AbortController();
+    const { deadlineMs } = this.#service.limits;
+    const timer = setTimeout(() => controller.abort(new KvError('KV_CONNECTOR_TIMEOUT', `the store did not answer within ${deadlineMs} ms`)), deadlineMs);
+    const { signal } = controller;
     try {
-      const signal = AbortSignal.timeout(this.#service.limits.deadlineMs);
       await orAborted(this.#service.puts.settled(textOf(request.name)), signal);
-      const rawBytes = await find(request.name, signal);
-      this.#tell(command, rawBytes === undefined ? 'miss' : 'hit', { begin, rawBytes: rawBytes ?? 0 });
-      return rawBytes !== undefined;
+      const found = await find(request.name, signal);
+      ended(found === undefined ? { outcome: 'miss' } : { outcome: 'hit', ...found.told });
+      return found;
     } catch (error) {
       // The engine's edge: whatever it is, LMCache has to go on.
-      this.#tell(command, 'failed', { begin, rawBytes: 0, reason: messageOf(error) });
-      return false;
+      ended(failure(error));
+      return undefined;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -193,8 +197,10 @@ class Client {
     throw new LmProtocolError(isLate ? `${what} of ${bytes} bytes took more than ${Math.round(limitMs)} ms` : `the connection ended inside ${what}`);
   }
 
-  #tell(command: LmEvent['command'], outcome: LmEvent['outcome'], { begin, rawBytes, reason }: { begin: number; rawBytes: number; reason?: string | undefined }): void {
-    this.#service.events.onRequest({ command, outcome, rawBytes, ms: performance.now() - begin, ...(reason !== undefined && { reason }) });
+  /** Starts the clock for a request; what this gives tells that it is over. */
+  #clock(begun: Pick<LmEvent, 'command'> & Partial<LmEvent>): (end: Pick<LmEvent, 'outcome'> & Partial<LmEvent>) => void {
+    const begin = performance.now();
+    return (end) => this.#service.events.onRequest({ rawBytes: 0, storedBytes: 0, ...begun, ...end, ms: performance.now() - begin });
   }
 }
 
@@ -208,6 +214,10 @@ function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
       resolve();
     });
   });
+}
+
+function failure(error: unknown): Pick<LmEvent, 'outcome' | 'reason' | 'code'> {
+  return { outcome: 'failed', reason: messageOf(error), code: wireFailure(error).code };
 }
 
 function messageOf(error: unknown): string {

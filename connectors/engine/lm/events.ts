@@ -8,9 +8,17 @@ export interface LmEvent {
   readonly outcome: 'hit' | 'miss' | 'stored' | 'refused' | 'dropped' | 'failed';
   /** Of the tensor that was sent or received. */
   readonly rawBytes: number;
+  /** Read of its object, or stored for it. */
+  readonly storedBytes: number;
+  /** Of its key; left out where that is none. */
+  readonly model?: string;
+  /** Of a tensor that was sent or stored. */
+  readonly rung?: string;
   readonly ms: number;
-  /** Why it was refused or failed. */
+  /** Why it was refused, dropped or failed. */
   readonly reason?: string;
+  /** Of a failure, and KV_OVERLOADED of a put that was dropped. */
+  readonly code?: string;
 }
 
 /** What the server tells of itself. Called on its hot path: may not throw, and should not take long. */

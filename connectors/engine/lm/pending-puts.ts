@@ -4,7 +4,7 @@ import { KvError } from '../../../lib/errors.js';
 /** The puts that run, by key. */
 export interface PendingPuts {
   /** Runs a put after the ones of the same key before it. Resolves or rejects as `work` does, whose signal aborts after `limitMs`. */
-  run(key: string, limitMs: number, work: (signal: AbortSignal) => Promise<void>): Promise<void>;
+  run<T>(key: string, limitMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
   /** Waits for the puts of a key that are known by now, however they end. */
   settled(key: string): Promise<void>;
   /** Waits for all of them, and aborts those that take longer than `limitMs`. */
@@ -20,13 +20,13 @@ export function pendingPuts(): PendingPuts {
   const running = new Set<AbortController>();
   let isOver = false;
 
-  async function limited(limitMs: number, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  async function limited<T>(limitMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const controller = new AbortController();
     const timer = setTimeout(() => controller.abort(new KvError('KV_CONNECTOR_TIMEOUT', `the store did not take the put within ${limitMs} ms`)), limitMs);
     running.add(controller);
     if (isOver) giveUp(controller);
     try {
-      await work(controller.signal);
+      return await work(controller.signal);
     } finally {
       clearTimeout(timer);
       running.delete(controller);
@@ -34,11 +34,14 @@ export function pendingPuts(): PendingPuts {
   }
 
   return {
-    run(key, limitMs, work) {
+    run<T>(key: string, limitMs: number, work: (signal: AbortSignal) => Promise<T>) {
       const before = last.get(key) ?? Promise.resolve();
       const put = before.then(() => limited(limitMs, work));
       const settled: Promise<void> = put
-        .catch(() => undefined)
+        .then(
+          () => undefined,
+          () => undefined,
+        )
         .finally(() => {
           if (last.get(key) === settled) last.delete(key);
         });
