@@ -17,6 +17,9 @@ from .vllm_parts import WorkerPart
 NOBODY = 1 << 62
 """No chunk has failed."""
 
+BATCH_BYTES = 256 << 20
+"""Of the memory that one fetch brings chunks into, on their way to the engine's blocks."""
+
 log = logging.getLogger(__name__)
 _report = Report(log)
 
@@ -101,6 +104,8 @@ class Loading:
             while self._awaited(key for key in self._open if key[:2] == place):
                 left = self._deadline - time.monotonic()
                 if left <= 0:
+                    # The layer is computed without them; that they may still come does not help any more.
+                    self._failed_from = min(number for *where, number in self._open if tuple(where) == place)
                     return
                 self._changed.wait(left)
 
@@ -137,17 +142,25 @@ class Loading:
     def _fetch_range(self, index: int, layers: tuple[int, int]) -> None:
         share = self._shares[index]
         part = share.part
+        blocks = len(share.pieces[0].blocks[part.layers[0].group])
+        at_once = max(1, BATCH_BYTES // ((layers[1] - layers[0]) * blocks * part.block_bytes))
+        for place in range(0, len(share.pieces), at_once):
+            with self._changed:
+                pieces = (
+                    [] if self._ended else [piece for piece in share.pieces[place : place + at_once] if piece.number < self._failed_from]
+                )
+            left = self._deadline - time.monotonic()
+            if not pieces or left <= 0:
+                return
+            self._fetch_pieces(index, layers, pieces, left * 1000)
+
+    def _fetch_pieces(self, index: int, layers: tuple[int, int], pieces: Sequence[Piece], deadline_ms: float) -> None:
+        share = self._shares[index]
+        part = share.part
         begin, end = layers
-        with self._changed:
-            pieces = [piece for piece in share.pieces if piece.number < self._failed_from and not self._ended]
-        left = self._deadline - time.monotonic()
-        if not pieces or left <= 0:
-            return
         layer_bytes = len(pieces[0].blocks[part.layers[0].group]) * part.block_bytes
         buffer = torch.empty((len(pieces), end - begin, layer_bytes), dtype=torch.uint8)
-        whole = memoryview(buffer.numpy()).cast("B")
-        size = (end - begin) * layer_bytes
-        entries = [(piece.hash, whole[place * size : (place + 1) * size]) for place, piece in enumerate(pieces)]
+        entries = [(piece.hash, memoryview(row.numpy()).cast("B")) for piece, row in zip(pieces, buffer, strict=True)]
 
         def settle(place: int, is_hit: bool) -> None:
             piece = pieces[place]
@@ -162,5 +175,5 @@ class Loading:
                     self._failed_from = min(self._failed_from, piece.number)
                 self._changed.notify_all()
 
-        wanted = None if (begin, end) == (0, len(part.layers)) else layers
-        self._client.fetch(share.space, entries, left * 1000, wanted, settle)
+        wanted = None if layers == (0, len(part.layers)) else layers
+        self._client.fetch(share.space, entries, deadline_ms, wanted, settle)

@@ -25,7 +25,7 @@ FLUSH_S = 5.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gather:
     """One part of a chunk that is being copied out, layer by layer."""
 
@@ -33,6 +33,8 @@ class Gather:
     part: WorkerPart
     data: torch.Tensor
     """[layers, bytes of a layer], on the cache's device."""
+    copied: int = 0
+    """Layers that are in it. With one missing it must not be stored."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class WorkerHalf:
         self._failed_blocks: set[int] = set()
         self._failures = 0
         self.discarded = 0
-        """Chunks that were not stored because a load had failed in the step that computed them."""
+        """Chunks that were not stored because a load had failed in the step that computed them, or not all layers came by."""
 
     def begin_step(self, step: StepMetadata) -> None:
         """Begins the loads and makes room for the saves."""
@@ -92,6 +94,7 @@ class WorkerHalf:
             if gather.part is part:
                 read = part.read(index, gather.save.blocks[group])
                 gather.data[index].view(part.dtype).view(read.shape).copy_(read)
+                gather.copied += 1
 
     def end_step(self, step: StepMetadata) -> None:
         """Ends the step's loads, and hands over what was saved if it was computed from what should have been there."""
@@ -107,6 +110,9 @@ class WorkerHalf:
             return
         for gather in gathers:
             save = gather.save
+            if gather.copied < len(gather.part.layers):
+                self.discarded += 1
+                continue
             self._queue.put(Chunk(gather.part.part.space(save.adapter, save.salt), save.hash, save.start, gather.data.cpu()))
 
     def ended_loads(self) -> Ended:
