@@ -9,6 +9,7 @@ import unittest
 import uuid
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from daemon import Daemon, until
@@ -316,6 +317,27 @@ class AdapterTest(AdapterCase):
         self.assertEqual(adapter.report_status()["stores_refused"], 1)
         self.daemon.thaw()
         self.assertEqual(self.load([key(1)], [chunk()], adapter), [True])
+
+    def test_a_store_that_has_waited_for_too_long_is_given_up(self) -> None:
+        # By then LMCache may have taken the memory back.
+        with mock.patch("kvreel.lmcache_l2.STORE_LIMIT_S", 0.5):
+            self.store([key(1)], [chunk(1)])
+            self.daemon.freeze()
+            begin = time.monotonic()
+            tasks = [self.adapter.submit_store_task([key(n)], [chunk(n)]) for n in range(2, 8)]
+            done: dict[int, Any] = {}
+            while len(done) < len(tasks):
+                self.assertTrue(wait(self.adapter.get_store_event_fd()))
+                done |= self.adapter.pop_completed_store_tasks()
+        self.assertFalse(any(result.is_successful() for result in done.values()))
+        self.assertLess(time.monotonic() - begin, 5)
+        self.assertEqual(self.counters()["not_stored"], {"KV_CONNECTOR_TIMEOUT": len(tasks)})
+
+    def test_a_fault_within_a_task_is_a_miss(self) -> None:
+        self.store([key(1)], [chunk(1)])
+        with mock.patch.object(self.adapter, "_notify_keys_accessed", side_effect=RuntimeError("a listener of LMCache's")):
+            self.assertEqual(self.load([key(1)], [chunk()]), [False])
+        self.assertEqual(self.load([key(1)], [chunk()]), [True])
 
     def test_close_ends_what_is_in_flight(self) -> None:
         adapter = self.adapter_of(load_deadline_ms=60_000, store_deadline_ms=60_000)

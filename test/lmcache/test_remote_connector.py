@@ -1,6 +1,7 @@
 """The in-process remote connector behind LMCache's own RemoteBackend, a real daemon behind it."""
 
 import asyncio
+import os
 import random
 import threading
 import time
@@ -8,7 +9,7 @@ import unittest
 from typing import Any
 
 import torch
-from daemon import Daemon
+from daemon import Daemon, until
 from lmcache.utils import CacheEngineKey
 from lmcache.v1.config import LMCacheEngineConfig
 from lmcache.v1.memory_management import MemoryFormat, MemoryObj
@@ -183,6 +184,32 @@ class ConnectorTest(unittest.TestCase):
         self.assertFalse(engine.backend.contains(key(1)))
         self.daemon.start()
         self.assertIsNotNone(engine.backend.get_blocking(key(1)))
+
+    def test_memory_of_a_get_that_lmcache_gave_up_is_given_back(self) -> None:
+        self.engine.put(key(1), self.engine.chunk(1))
+        engine = self.engine_of(lookup_deadline_ms=20_000)
+        self.daemon.freeze()
+        waiting = asyncio.run_coroutine_threadsafe(engine.connector.get(key(1)), engine.loop)
+        until(lambda: engine.connector._client.is_busy, "the get is on its way")
+        waiting.cancel()
+        self.daemon.thaw()
+        until(lambda: engine.connector._client.counters.hits == 1, "the chunk has come all the same")
+        allocator = engine.memory.get_memory_allocator().pin_allocator
+        until(lambda: allocator.total_allocated_size == 0, "its memory is free")
+        self.assertIsNotNone(engine.backend.get_blocking(key(1)))
+
+    def test_memory_of_misses_is_given_back(self) -> None:
+        allocator = self.engine.memory.get_memory_allocator().pin_allocator
+        chunk = self.engine.chunk(1)
+        self.engine.put(key(1), chunk)
+        for path in self.daemon.objects():
+            os.truncate(path, os.path.getsize(path) // 2)
+        before = allocator.total_allocated_size
+        # Looked up it is there, and memory allocated for it.
+        self.assertTrue(self.engine.backend.contains(key(1)))
+        self.assertIsNone(self.engine.backend.get_blocking(key(1)))
+        self.assertEqual(allocator.total_allocated_size, before)
+        del chunk
 
 
 if __name__ == "__main__":

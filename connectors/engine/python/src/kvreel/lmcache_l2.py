@@ -23,6 +23,7 @@ from lmcache.v1.memory_management import MemoryObj
 from lmcache.v1.platform import create_event_notifier
 
 from .client import MAX_SPACES, Client
+from .errors import TIMEOUT
 from .lmcache_layout import Layout, Layouts, Stated, layout_of, layout_of_object
 from .mapping import find_mapping
 from .params import Params
@@ -37,6 +38,10 @@ STORE_THREADS = 2
 
 STORE_BATCH_BYTES = 64 << 20
 """Tensors are stored in calls of about so much, each with a deadline of its own."""
+
+STORE_LIMIT_S = 120.0
+"""A store that is not done so long after it was submitted is given up: LMCache keeps the memory for it for 300 s only (--l1-read-ttl-seconds), and
+what lies there later would be stored under the wrong key."""
 
 HOLD_S = 60.0
 """Longest that a report is held back because the daemon may still be at work in the task's memory: it neither answers nor ends."""
@@ -133,11 +138,13 @@ class KvreelL2Adapter(L2AdapterInterface):
             self._stores.put(task, L2StoreResult(False, 0))
             return task
 
-        def release() -> None:
+        def after() -> None:
+            self._hold()
             with self._lock:
                 self._queued_bytes -= size
 
-        self._start(self._store_threads, self._stores, task, lambda: self._store(keys, objects), lambda: L2StoreResult(False, 0), release)
+        by = time.monotonic() + STORE_LIMIT_S
+        self._start(self._store_threads, self._stores, task, lambda: self._store(keys, objects, by), lambda: L2StoreResult(False, 0), after)
         return task
 
     def pop_completed_store_tasks(self) -> dict[L2TaskId, L2StoreResult]:
@@ -146,7 +153,8 @@ class KvreelL2Adapter(L2AdapterInterface):
     def submit_lookup_and_lock_task(self, keys: list[ObjectKey], group_layout_descs: dict[int, MemoryLayoutDesc]) -> L2TaskId:
         task = next(self._ids)
         layouts = {group: layout_of(desc.shapes, desc.dtypes) for group, desc in group_layout_descs.items()}
-        self._start(self._lookup_threads, self._lookups, task, lambda: self._lookup(keys, layouts), lambda: Bitmap(len(keys)))
+        by = time.monotonic() + self._config.lookup_deadline_ms / 1000
+        self._start(self._lookup_threads, self._lookups, task, lambda: self._lookup(keys, layouts, by), lambda: Bitmap(len(keys)))
         return task
 
     def query_lookup_and_lock_result(self, task_id: L2TaskId) -> Bitmap | None:
@@ -157,7 +165,8 @@ class KvreelL2Adapter(L2AdapterInterface):
 
     def submit_load_task(self, keys: list[ObjectKey], objects: list[MemoryObj]) -> L2TaskId:
         task = next(self._ids)
-        self._start(self._load_threads, self._loads, task, lambda: self._load(keys, objects), lambda: Bitmap(len(keys)))
+        by = time.monotonic() + self._config.load_deadline_ms / 1000
+        self._start(self._load_threads, self._loads, task, lambda: self._load(keys, objects, by), lambda: Bitmap(len(keys)), self._hold)
         return task
 
     def query_load_result(self, task_id: L2TaskId) -> Bitmap | None:
@@ -220,12 +229,16 @@ class KvreelL2Adapter(L2AdapterInterface):
         for outbox in (self._stores, self._lookups, self._loads):
             outbox.close()
 
-    def _store(self, keys: Sequence[ObjectKey], objects: Sequence[MemoryObj]) -> L2StoreResult:
+    def _store(self, keys: Sequence[ObjectKey], objects: Sequence[MemoryObj], by: float) -> L2StoreResult:
         stored: list[int] = []
         for space, places in self._by_space(keys, [layout_of_object(memory) for memory in objects]).items():
             for batch in _batches(places, objects):
+                left_ms = _left_ms(by)
+                if left_ms == 0:
+                    self._client.counters.no_store(TIMEOUT, len(batch))
+                    continue
                 entries = [(keys[place].chunk_hash, objects[place].byte_array, None) for place in batch]
-                results = self._client.store(space, entries, self._config.store_deadline_ms)
+                results = self._client.store(space, entries, min(left_ms, self._config.store_deadline_ms))
                 stored += [place for place, is_stored in zip(batch, results, strict=True) if is_stored]
         sizes = {keys[place]: objects[place].get_size() for place in stored}
         with self._lock:
@@ -233,35 +246,37 @@ class KvreelL2Adapter(L2AdapterInterface):
             self._sizes |= new
         if new:
             self._notify_keys_stored(list(new), list(new.values()))
-        self._hold()
         return L2StoreResult(len(stored) == len(keys), sum(sizes.values()))
 
-    def _lookup(self, keys: Sequence[ObjectKey], layouts: dict[int, Layout]) -> Bitmap:
+    def _lookup(self, keys: Sequence[ObjectKey], layouts: dict[int, Layout], by: float) -> Bitmap:
         found = Bitmap(len(keys))
         known = [layouts.get(key.object_group_id) or self._seen.get((key.model_name, key.object_group_id)) for key in keys]
-        by = time.monotonic() + self._config.lookup_deadline_ms / 1000
         for space, places in self._by_space(keys, known).items():
-            left_ms = max(1, int((by - time.monotonic()) * 1000))
+            left_ms = _left_ms(by)
+            if left_ms == 0:
+                break
             hits = self._client.lookup(space, [keys[place].chunk_hash for place in places], left_ms * 9 // 10, left_ms)
             for place, hit in zip(places, hits, strict=True):
                 if hit == "1":
                     found.set(place)
         return found
 
-    def _load(self, keys: Sequence[ObjectKey], objects: Sequence[MemoryObj]) -> Bitmap:
+    def _load(self, keys: Sequence[ObjectKey], objects: Sequence[MemoryObj], by: float) -> Bitmap:
         loaded = Bitmap(len(keys))
         hits: list[ObjectKey] = []
-        by = time.monotonic() + self._config.load_deadline_ms / 1000
         for space, places in self._by_space(keys, [layout_of_object(memory) for memory in objects]).items():
+            left_ms = _left_ms(by)
+            if left_ms == 0:
+                self._client.counters.miss(TIMEOUT, len(places))
+                continue
             entries = [(keys[place].chunk_hash, objects[place].byte_array) for place in places]
-            results = self._client.fetch(space, entries, max(1, (by - time.monotonic()) * 1000))
+            results = self._client.fetch(space, entries, left_ms)
             for place, is_hit in zip(places, results, strict=True):
                 if is_hit:
                     loaded.set(place)
                     hits.append(keys[place])
         if hits:
             self._notify_keys_accessed(hits)
-        self._hold()
         return loaded
 
     def _hold(self) -> None:
@@ -370,6 +385,10 @@ class _Outbox(Generic[T]):
         with self._lock:
             self._is_closed = True
             self._notifier.close()
+
+
+def _left_ms(by: float) -> int:
+    return max(0, int((by - time.monotonic()) * 1000))
 
 
 def _batches(places: Sequence[int], objects: Sequence[MemoryObj]) -> list[list[int]]:
