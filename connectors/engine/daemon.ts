@@ -27,6 +27,8 @@ export type { Route } from './daemon/routes.js';
 
 /** Tensors that are on their way through bodies at once, in bytes. */
 const BODY_BYTES = 512 * 2 ** 20;
+/** How often idle connections are closed while it stops. */
+const SWEEP_MS = 50;
 
 /** A running daemon. */
 export interface Daemon {
@@ -75,8 +77,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       stopping.abort(new KvError('KV_CLOSED', 'the daemon stopped before the call was done'));
       for (const server of servers) server.closeAllConnections();
     }, graceMs);
+    // Also those that become idle later: clients keep them for their next call.
+    const sweep = setInterval(() => servers.forEach((server) => server.closeIdleConnections()), SWEEP_MS);
     await Promise.all(servers.map(closeServer));
     clearTimeout(timer);
+    clearInterval(sweep);
   }
 
   async function stop(): Promise<void> {

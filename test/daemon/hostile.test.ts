@@ -185,6 +185,22 @@ describe('a client that disappears', () => {
   });
 });
 
+describe('a client that takes nothing of its answer', () => {
+  it('is left, when its deadline and five seconds are over', { timeout: 20_000 }, async () => {
+    const tensor = tensorOf(8192, 3);
+    await d.store(space, { b1: tensor });
+    const body = JSON.stringify({ space, deadline_ms: 100, entries: [{ hash: 'b1', bytes: tensor.byteLength }] });
+    const lazy = connect(d.socket);
+    lazy.pause();
+    lazy.on('error', () => undefined);
+    lazy.write(`POST /v1/fetch HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    const begin = performance.now();
+    await expect.poll(() => d.told.request.some(({ route, status }) => route === '/v1/fetch' && status === 499), { timeout: 15_000 }).toBe(true);
+    expect(performance.now() - begin).toBeGreaterThan(4500);
+    lazy.destroy();
+  });
+});
+
 describe('a deadline', () => {
   it('fails the entries that are not there yet, and none of the others', async () => {
     const slow = await testDaemon({}, (files) => ({

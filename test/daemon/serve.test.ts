@@ -216,6 +216,21 @@ describe('it stops', () => {
     await after.stop();
   });
 
+  it('at once where clients only keep their connections, also one that was busy', async () => {
+    const socket = freshSocket();
+    const served = await serve(['--store', cli.store('idle')], socket);
+    const space = await register(served.client);
+    const [idle, busy] = [clientOf({ socketPath: socket }), clientOf({ socketPath: socket })];
+    await idle.json('GET', '/health');
+    const storing = busy.storeFrames({ space, entries: [{ hash: 'a1', bytes: 20_000 * TOKEN_BYTES }] }, [tensorOf(20_000, 1)]);
+    const begin = performance.now();
+    expect(await served.stop()).toBe(0);
+    expect(performance.now() - begin).toBeLessThan(8000); // the grace period has 10 s
+    expect((await storing.catch(() => undefined))?.status ?? 503).toBeLessThan(504);
+    idle.close();
+    busy.close();
+  });
+
   it('after the grace period also where a call does not end, and says that it is stopping meanwhile', async () => {
     // A server that takes connections and says nothing: the store is stuck.
     const stuck = createServer((connection) => connection.on('error', () => undefined));

@@ -15,7 +15,19 @@ export interface FrameAnswer {
   end(summary: object): Promise<void>;
 }
 
-export function frameAnswer({ response, signal }: Pick<Exchange, 'response' | 'signal'>): FrameAnswer {
+/** The least time that a client may take nothing of its answer. */
+const MIN_STALL_MS = 5000;
+
+/** Begins an answer. A client that takes nothing of it for `stallMs` (5 s at least) has gone. */
+export function frameAnswer({ request, response, signal }: Pick<Exchange, 'request' | 'response' | 'signal'>, stallMs: number): FrameAnswer {
+  let pending = 0;
+
+  // A socket that times out is destroyed by Node, which ends the exchange.
+  function watch(change: 1 | -1): void {
+    pending += change;
+    if (pending === 0 || (pending === 1 && change === 1)) request.socket.setTimeout(pending === 0 ? 0 : Math.max(MIN_STALL_MS, stallMs));
+  }
+
   async function write(index: number, status: number, payload: Uint8Array = NOTHING): Promise<void> {
     signal.throwIfAborted();
     if (!response.headersSent) response.writeHead(200, { 'content-type': FRAME_TYPE });
@@ -34,7 +46,12 @@ export function frameAnswer({ response, signal }: Pick<Exchange, 'response' | 's
       });
     });
     response.uncork();
-    await written;
+    watch(1);
+    try {
+      await written;
+    } finally {
+      watch(-1);
+    }
   }
 
   return {

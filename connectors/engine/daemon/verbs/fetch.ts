@@ -30,9 +30,10 @@ export function fetchRoutes(options: FetchRouteOptions): Route[] {
         const request = readFetch(await exchange.json());
         const space = core.spaces.get(request.space);
         checkLayers(request, space);
-        const limit = timeLimit(exchange, request.deadlineMs ?? defaultDeadlineMs, 'the call');
+        const deadlineMs = request.deadlineMs ?? defaultDeadlineMs;
+        const limit = timeLimit(exchange, deadlineMs, 'the call');
         try {
-          await answerFetch(exchange, { ...options, request, space, signal: limit.signal ?? exchange.signal });
+          await answerFetch(exchange, { ...options, request, space, deadlineMs, signal: limit.signal ?? exchange.signal });
         } finally {
           limit.release();
         }
@@ -44,13 +45,14 @@ export function fetchRoutes(options: FetchRouteOptions): Route[] {
 interface FetchCall extends FetchRouteOptions {
   readonly request: FetchRequest;
   readonly space: Space;
+  readonly deadlineMs: number;
   /** The client's, and the deadline's. */
   readonly signal: AbortSignal;
 }
 
 async function answerFetch(exchange: Exchange, call: FetchCall): Promise<void> {
-  const { core, budget, segments, request, space, signal } = call;
-  const answer = frameAnswer(exchange);
+  const { core, budget, segments, request, space, deadlineMs, signal } = call;
+  const answer = frameAnswer(exchange, deadlineMs);
   const { counts, take } = countCall();
 
   /** Fetches one entry into `into` and answers it. */

@@ -51,9 +51,10 @@ interface StoreCall extends StoreRouteOptions {
 
 async function withCall(exchange: Exchange, request: StoreRequest, options: StoreRouteOptions, work: (call: StoreCall) => Promise<void>): Promise<void> {
   const space: Space = options.core.spaces.get(request.space);
-  const limit = timeLimit(exchange, request.deadlineMs ?? options.defaultDeadlineMs, 'the call');
+  const deadlineMs = request.deadlineMs ?? options.defaultDeadlineMs;
+  const limit = timeLimit(exchange, deadlineMs, 'the call');
   const signal = limit.signal ?? exchange.signal;
-  const answer = frameAnswer(exchange);
+  const answer = frameAnswer(exchange, deadlineMs);
   const { counts, take } = countCall();
   const call: StoreCall = {
     ...options,
