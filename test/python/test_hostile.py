@@ -124,6 +124,20 @@ class HostileTest(unittest.TestCase):
             with self.subTest(name), Peer(ANSWERS[name], stays=True) as peer:
                 self._ask(peer)
 
+    def test_an_answer_after_which_the_daemon_hangs_up_is_read_to_its_end(self) -> None:
+        head = "HTTP/1.1 200 OK\r\nConnection: close"
+        with Peer(answer(frame(0, 0, TENSOR) + SUMMARY, head)) as peer:
+            client, into = Client(peer.path, timeout_s=5), memoryview(bytearray(SIZE))
+            self.assertEqual(client.fetch(SPACE, [("01", into)]), [True])
+            self.assertEqual(into, TENSOR)
+            client.close()
+        refusal = b'{"error": {"code": "KV_CLOSED", "message": "the daemon is stopping"}}'
+        with Peer(answer(refusal, "HTTP/1.1 503 Service Unavailable\r\nConnection: close")) as peer:
+            client = Client(peer.path, timeout_s=5)
+            self.assertEqual(client.fetch(SPACE, [("01", memoryview(bytearray(SIZE)))]), [False])
+            self.assertEqual(dict(client.counters.misses), {"KV_CLOSED": 1})
+            client.close()
+
     def _ask(self, peer: Peer) -> None:
         client = Client(peer.path, timeout_s=0.4)
         around = bytearray(b"\xaa" * (SIZE + 128))

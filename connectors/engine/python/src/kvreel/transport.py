@@ -279,14 +279,20 @@ class _TimedSocket:
 class _Incoming(io.RawIOBase):
     def __init__(self, inner: socket.socket, connection: _Connection) -> None:
         self._inner = inner
+        # Holds the socket open: http.client closes it before it reads an answer after which the daemon hangs up.
+        self._raw = inner.makefile("rb", buffering=0)
         self._connection = connection
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
         self._inner.settimeout(self._connection.left())
-        return self._inner.recv_into(buffer)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class _Refused(KvreelError):
