@@ -76,6 +76,12 @@ describe('kvreel serve --lm-port', () => {
     expect(JSON.stringify([...first.log, ...second.log])).not.toContain(TOKEN);
   });
 
+  it('warns where others may reach it', async () => {
+    const { log, stop } = await serve('open', '--lm-host', '0.0.0.0');
+    await expect.poll(() => log.map(({ level, msg }) => `${level} ${msg}`)).toContainEqual(expect.stringMatching(/^warn lm:\/\/ knows no password and listens on 0\.0\.0\.0/));
+    expect(await stop()).toBe(0);
+  });
+
   it('stops at once where a client does nothing', async () => {
     const { lmPort, stop } = await serve('idle');
     const client = await LmClient.to(lmPort);

@@ -15,6 +15,11 @@ export const LM_OPTIONS = {
   'lm-max-chunk': { value: 'SIZE', help: `largest chunk that is stored: ${SIZE_FORM} (default 256MiB)` },
 } as const satisfies Record<string, OptionSpec>;
 
+/** Whether an address is reached from this machine alone. */
+export function isThisMachine(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\./.test(host);
+}
+
 type LmSettings = Omit<LmServerOptions, 'connector' | 'events'> & { readonly host: string };
 
 /** How lm:// is to be served; undefined where it is not. Throws a UsageError. */

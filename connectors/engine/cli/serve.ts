@@ -13,7 +13,7 @@ import { readWholeFile } from './input-file.js';
 import { openStore } from './open-store.js';
 import { DURATION_FORM, SIZE_FORM } from './quantity.js';
 import { withAllSettings } from './serve-config.js';
-import { LM_OPTIONS, lmOptions } from './serve-lm.js';
+import { isThisMachine, LM_OPTIONS, lmOptions } from './serve-lm.js';
 import { STORE_OPTIONS } from './shared-options.js';
 import { version } from './version.js';
 
@@ -61,6 +61,7 @@ export const serveCommand: Command = {
     const places = [options.socket, options.tcp && `http://${options.tcp.host}:${daemon.port}`, lmServer && `lm://${lm?.host}:${lmServer.port}`].filter((place) => place !== undefined);
     const served = { store: redactedUrl(url), socket: options.socket, port: daemon.port, ...(lmServer && { lm_port: lmServer.port }) };
     logger.info(served, 'serving');
+    if (lm && !isThisMachine(lm.host)) logger.warn(`lm:// knows no password and listens on ${lm.host}: whoever reaches port ${lmServer?.port} reads and writes every chunk`);
     call.screen.result(served, `serving ${redactedUrl(url)} on ${places.join(' and ')}`);
     await aborted(call.signal);
     logger.info('stopping');
