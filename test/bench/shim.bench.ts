@@ -11,7 +11,9 @@ import { table } from '../../connectors/engine/cli/table.js';
 import { FRAME_TYPE } from '../../connectors/engine/daemon/frames.js';
 import { openSharedFile } from '../../connectors/engine/daemon/shared-file.js';
 import { clientOf, framesBody, type Client } from '../daemon/client.js';
-import { spread, spreadText, type BenchContext, type BenchResult, type Spread } from './bench.js';
+import { filesystem } from '../../connectors/storage/filesystem.js';
+import { KvStore } from '../../lib/index.js';
+import { captureTensor, spread, spreadText, type BenchContext, type BenchResult, type Spread } from './bench.js';
 
 const ROOT = join(import.meta.dirname, '../..');
 const MIB = 2 ** 20;
@@ -19,6 +21,7 @@ const SIZES = [16 * MIB, 64 * MIB];
 const ENTRIES = 4;
 const LOOKUPS = 1000;
 const HASHES = 1000;
+const HITS = 200;
 
 const GEOMETRY = { order: 'split', dtype: 'bf16', layers: 32, kv_heads: 8, head_dim: 128 };
 const TOKEN_BYTES = 32 * 2 * 8 * 128 * 2;
@@ -38,8 +41,8 @@ export async function shimBench({ rounds, note }: BenchContext): Promise<BenchRe
   const children: ChildProcess[] = [];
   try {
     const built = join(ROOT, '.cache/bench-shim');
-    await build({ config: false, silent: true, entry: { cli: join(ROOT, 'connectors/engine/cli.ts'), plain: join(import.meta.dirname, 'plain-server.ts') }, format: ['esm'], target: 'node20', outDir: built, noExternal: ['p-queue'] });
-    children.push(await started([join(built, 'cli.js'), 'serve', '--store', `fs://${folder}/store`, '--socket', socket, '--memory-bytes', '1GiB', '--codec', 'raw']));
+    await build({ config: false, silent: true, entry: { 'engine/cli': join(ROOT, 'connectors/engine/cli.ts'), plain: join(import.meta.dirname, 'plain-server.ts') }, format: ['esm'], target: 'node20', outDir: built, noExternal: ['p-queue'] });
+    children.push(await started([join(built, 'engine/cli.js'), 'serve', '--store', `fs://${folder}/store`, '--socket', socket, '--memory-bytes', '1GiB', '--codec', 'raw']));
     children.push(await started([join(built, 'plain.js'), plainSocket, String(Math.max(...SIZES))]));
     const client = clientOf({ socketPath: socket });
     const { json } = await client.json('POST', '/v1/spaces', { model: 'bench', geometry: GEOMETRY });
@@ -50,11 +53,15 @@ export async function shimBench({ rounds, note }: BenchContext): Promise<BenchRe
       rows.push(...(await transfers({ client, space, socket, plainSocket, bytes, rounds })));
     }
     note('shim: lookups');
-    const lookup = await lookups(client, space);
+    const plain = clientOf({ socketPath: plainSocket });
+    const lookup = await lookups(client, plain, space);
+    plain.close();
     client.close();
+    note('shim: hits');
+    const hits = await hitTimes(folder, children);
     const cells = rows.map(({ what, entryBytes, GBps, share }) => [what, `${entryBytes / MIB} MiB`, spreadText(GBps, 2), share.toFixed(2)]);
-    const text = [table(['WHAT', 'ENTRY', 'GB/S', 'OF THE PLAIN ONE'], cells), '', `lookup of ${HASHES} hashes, ${LOOKUPS} times: p50 ${lookup.p50.toFixed(2)} ms, p99 ${lookup.p99.toFixed(2)} ms`].join('\n');
-    return { rows: [...rows, { what: `lookup of ${HASHES} hashes`, ...lookup }], text };
+    const text = [table(['WHAT', 'ENTRY', 'GB/S', 'OF THE PLAIN ONE'], cells), '', table(['WHAT', 'P50 MS', 'P99 MS'], [...lookup, ...hits].map(({ what, p50, p99 }) => [what, p50.toFixed(2), p99.toFixed(2)]))].join('\n');
+    return { rows: [...rows, ...lookup, ...hits], text };
   } finally {
     for (const child of children) {
       child.kill('SIGTERM');
@@ -161,17 +168,67 @@ async function received(options: RequestOptions, body: Uint8Array | string | und
   if (response.statusCode !== 200) throw new Error(`the server answered ${response.statusCode}`);
 }
 
-async function lookups(client: Client, space: string): Promise<{ readonly p50: number; readonly p99: number }> {
+interface Times {
+  readonly what: string;
+  readonly p50: number;
+  readonly p99: number;
+}
+
+/** Lookups of a whole prefix, beside a plain server that takes the same request and says nothing. */
+async function lookups(client: Client, plain: Client, space: string): Promise<Times[]> {
   const hashes = Array.from({ length: HASHES }, (_, i) => `a${i.toString(16).padStart(63, '0')}`);
   await client.json('POST', '/v1/lookup', { space, hashes, wait_ms: 10_000 });
-  const times: number[] = [];
+  const [ours, theirs]: [number[], number[]] = [[], []];
   for (let i = 0; i < LOOKUPS; i++) {
-    const begin = performance.now();
-    const { json } = await client.json('POST', '/v1/lookup', { space, hashes });
-    times.push(performance.now() - begin);
+    let isKnown = true;
+    ours.push(await msOf(async () => void (isKnown = !String((await client.json('POST', '/v1/lookup', { space, hashes })).json.hits).includes('?'))));
+    theirs.push(await msOf(() => plain.send('POST', '/', JSON.stringify({ space, hashes }))));
     // What is absent is forgotten after some seconds and looked for again.
-    if (String(json.hits).includes('?')) await client.json('POST', '/v1/lookup', { space, hashes, wait_ms: 10_000 });
+    if (!isKnown) await client.json('POST', '/v1/lookup', { space, hashes, wait_ms: 10_000 });
   }
-  times.sort((a, b) => a - b);
-  return { p50: times[LOOKUPS / 2] ?? NaN, p99: times[Math.floor(LOOKUPS * 0.99)] ?? NaN };
+  return [timesOf(`lookup of ${HASHES} hashes`, ours), timesOf('the same request to a plain server', theirs)];
+}
+
+/** Hits of one chunk in files: by a daemon into shared memory, and by the library in this process. */
+async function hitTimes(folder: string, children: ChildProcess[]): Promise<Times[]> {
+  const [path, socket] = [join(folder, 'hits'), join(folder, 'hits.sock')];
+  children.push(await started([join(ROOT, '.cache/bench-shim/engine/cli.js'), 'serve', '--store', `fs://${path}`, '--socket', socket]));
+  const client = clientOf({ socketPath: socket });
+  const capture = await captureTensor(join(ROOT, 'fixtures/captures/smollm2-gpl3-t0-256.safetensors'));
+  const { order, dtype, layers, kvHeads, headDim } = capture.layout;
+  const namespace = { model: 'hits', geometry: { order, dtype, layers, kvHeads, headDim } };
+  const { json } = await client.json('POST', '/v1/spaces', { model: 'hits', geometry: { order, dtype, layers, kv_heads: kvHeads, head_dim: headDim } });
+  const space = String(json.space);
+  const { byteLength: bytes } = capture.data;
+  const { summary } = await client.storeFrames({ space, entries: [{ hash: 'aa', bytes }] }, [capture.data]);
+  if (summary?.hits !== 1) throw new Error(`the chunk was not stored: ${JSON.stringify(summary)}`);
+  const { json: made } = await client.json('POST', '/v1/segments', { bytes });
+  const entry = { hash: 'aa', bytes, segment: made.segment, generation: made.generation };
+  const connector = filesystem({ path });
+  const store = new KvStore({ connector, namespace });
+  const into = new Uint8Array(bytes);
+  const [daemon, inProcess]: [number[], number[]] = [[], []];
+  for (let i = 0; i < HITS; i++) {
+    daemon.push(await msOf(async () => expectHit((await client.frames('/v1/fetch', { space, entries: [entry] })).summary?.hits === 1)));
+    inProcess.push(await msOf(async () => expectHit((await store.fetch('aa', { into })) !== undefined)));
+  }
+  await store.close();
+  await connector.close();
+  client.close();
+  return [timesOf(`hit of ${(bytes / MIB).toFixed(1)} MiB in files, by the daemon`, daemon), timesOf('the same in process', inProcess)];
+}
+
+function expectHit(isHit: boolean): void {
+  if (!isHit) throw new Error('the chunk was not found');
+}
+
+async function msOf(work: () => Promise<unknown>): Promise<number> {
+  const begin = performance.now();
+  await work();
+  return performance.now() - begin;
+}
+
+function timesOf(what: string, times: readonly number[]): Times {
+  const sorted = [...times].sort((a, b) => a - b);
+  return { what, p50: sorted[Math.floor(sorted.length / 2)] ?? NaN, p99: sorted[Math.floor(sorted.length * 0.99)] ?? NaN };
 }
