@@ -54,6 +54,7 @@ ANSWERS = {
     "a failure beyond memory": answer(frame(0, 2, b"", size=1 << 40)),
     "an end without a summary": answer(frame(END, 0, b"[")),
     "an end and no entry": answer(SUMMARY),
+    "an answer that goes on": answer(frame(0, 1) + frame(1, 1) + SUMMARY + b"more"),
     "a chunk that breaks off": chunked(frame(0, 0, TENSOR)[:100]),
     "a chunk length that is none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 }
@@ -125,11 +126,12 @@ class HostileTest(unittest.TestCase):
                 self._ask(peer)
 
     def test_an_answer_after_which_the_daemon_hangs_up_is_read_to_its_end(self) -> None:
-        head = "HTTP/1.1 200 OK\r\nConnection: close"
-        with Peer(answer(frame(0, 0, TENSOR) + SUMMARY, head)) as peer:
-            client, into = Client(peer.path, timeout_s=5), memoryview(bytearray(SIZE))
+        # Longer than what is read ahead with the head.
+        large = TENSOR * 40
+        with Peer(answer(frame(0, 0, large) + SUMMARY, "HTTP/1.1 200 OK\r\nConnection: close")) as peer:
+            client, into = Client(peer.path, timeout_s=5), memoryview(bytearray(len(large)))
             self.assertEqual(client.fetch(SPACE, [("01", into)]), [True])
-            self.assertEqual(into, TENSOR)
+            self.assertEqual(into, large)
             client.close()
         refusal = b'{"error": {"code": "KV_CLOSED", "message": "the daemon is stopping"}}'
         with Peer(answer(refusal, "HTTP/1.1 503 Service Unavailable\r\nConnection: close")) as peer:

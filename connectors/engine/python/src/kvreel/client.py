@@ -24,6 +24,9 @@ T = TypeVar("T")
 MARGIN_S = 0.05
 """The daemon is told to end so much before the caller's deadline (at most a tenth of it), so that its answer arrives in time."""
 
+MAX_ANSWER = 64 << 20
+"""Longest JSON that is read, in bytes."""
+
 MAX_SPACES = 10_000
 """Spaces whose digest is remembered; a server with more tenants registers some again."""
 
@@ -133,7 +136,7 @@ class Client:
 
     def is_ready(self, deadline_ms: float | None = None) -> bool:
         """Whether the daemon answers and its store does."""
-        return self._guarded(lambda: self._text("/ready", self._deadline(deadline_ms)) is not None, False)
+        return self._guarded(lambda: self._json("GET", "/ready", None, self._deadline(deadline_ms)) is not None, False)
 
     @property
     def is_well(self) -> bool:
@@ -232,7 +235,7 @@ class Client:
     def _json(self, method: str, path: str, fields: dict[str, Any] | None, deadline: float) -> dict[str, Any]:
         body = [] if fields is None else [json.dumps(fields).encode()]
         with self._transport.exchange(method, path, deadline, body, "application/json" if body else "") as answer:
-            text = answer.read()
+            text = answer.read(MAX_ANSWER)
         try:
             value = json.loads(text)
         except ValueError as error:
@@ -240,10 +243,6 @@ class Client:
         if not isinstance(value, dict):
             raise KvreelError(PROTOCOL, f"the answer of {path.partition('?')[0]} is no JSON object")
         return value
-
-    def _text(self, path: str, deadline: float) -> bytes:
-        with self._transport.exchange("GET", path, deadline) as answer:
-            return answer.read()
 
     def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
         try:

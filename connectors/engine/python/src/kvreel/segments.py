@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import PROTOCOL, TIMEOUT, UNREACHABLE, KvreelError
+from .frames import MAX_JSON
 from .report import Report
 from .transport import Transport
 
@@ -201,7 +202,7 @@ class Segments:
         # Asked once, and waited for: to a second question the daemon would say that it does not know the lease, though still at work there.
         try:
             with self._transport.exchange("DELETE", f"/v1/segments/{lease.id}", time.monotonic() + END_S) as answer:
-                answer.read()
+                answer.read(MAX_JSON)
         except KvreelError as error:
             # It did not know the lease, or there is no daemon: either way nobody has the memory.
             if error.status == 0 and not error.is_gone:
@@ -223,7 +224,7 @@ class Segments:
             os.write(descriptor, b"?")
             lease = _lease(self._post("/v1/segments", {"path": path}))
             with self._transport.exchange("DELETE", f"/v1/segments/{lease.id}", time.monotonic() + CALL_S) as answer:
-                answer.read()
+                answer.read(MAX_JSON)
         finally:
             os.close(descriptor)
             os.unlink(path)
@@ -231,7 +232,7 @@ class Segments:
     def _post(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(fields).encode()
         with self._transport.exchange("POST", path, time.monotonic() + CALL_S, [body], "application/json") as answer:
-            text = answer.read()
+            text = answer.read(MAX_JSON)
         try:
             return json.loads(text) if text else {}
         except ValueError as error:

@@ -59,7 +59,8 @@ class Transport:
                 raise _refusal(response)
             yield response
             # To the end of the answer, so that the connection can be used again.
-            response.read()
+            if response.read(1):
+                raise KvreelError(PROTOCOL, "an answer that goes on after its end")
             self._put_back(connection)
         except _Refused as error:
             if connection is not None:
@@ -68,7 +69,10 @@ class Transport:
         except BaseException as error:
             if connection is not None:
                 self._drop(connection)
-            raise _translated(error) from error
+            failure = _translated(error)
+            if failure is None:
+                raise
+            raise failure from error
 
     @property
     def is_busy(self) -> bool:
@@ -309,11 +313,12 @@ def _refusal(response: http.client.HTTPResponse) -> KvreelError:
     return refused if response.isclosed() else KvreelError(refused.code, refused.message, refused.status)
 
 
-def _translated(error: BaseException) -> BaseException:
+def _translated(error: BaseException) -> KvreelError | None:
+    """What went wrong on the connection; None for what is no failure of it."""
     if isinstance(error, TimeoutError):
         return KvreelError(TIMEOUT, "the deadline passed before the daemon had answered")
     if isinstance(error, (OSError, http.client.IncompleteRead, http.client.RemoteDisconnected)):
         return KvreelError(UNREACHABLE, "the daemon went away during the call", is_gone=True)
     if isinstance(error, http.client.HTTPException):
         return KvreelError(PROTOCOL, f"an answer that is no HTTP ({type(error).__name__})")
-    return error
+    return None
