@@ -21,6 +21,8 @@ export default [
     entry: {
       'lib/index': 'lib/index.ts',
       'connectors/engine/store-url': 'connectors/engine/store-url.ts',
+      'connectors/engine/daemon': 'connectors/engine/daemon.ts',
+      'connectors/engine/llama': 'connectors/engine/llama.ts',
       ...Object.fromEntries(CONNECTORS.map((name) => [`connectors/storage/${name}`, `connectors/storage/${name}.ts`])),
     },
     format: ['esm', 'cjs'],

@@ -1,9 +1,9 @@
 // `npm test`: sets itself up, runs everything that tells whether the tree is sound, and prints the total last.
-// `npm test -- NAME...` runs only these: types, vitest, lmcache, soak, fuzz, addon, threads, oracle.
+// `npm test -- NAME...` runs only these: types, vitest, lmcache, llama, engines, soak, fuzz, addon, threads, oracle.
 import { countPrograms, runStep } from './test/count.mjs';
 import { addonPrograms, fuzzProgram, oracleProgram, soakProgram } from './test/programs.mjs';
 import { provideLibraries, provideProgram } from './test/system-libraries.mjs';
-import { lmcache, types, vitest } from './test/typescript.mjs';
+import { engines, llama, lmcache, types, vitest } from './test/typescript.mjs';
 import { setUp } from './setup.mjs';
 
 const ORACLE_PACKAGES = 'libavcodec-dev libavutil-dev libde265-dev';
@@ -12,6 +12,8 @@ const STEPS = {
   types,
   vitest,
   lmcache,
+  llama,
+  engines,
   soak: () => countPrograms(soakProgram),
   fuzz: () => countPrograms(fuzzProgram),
   addon: () => countPrograms(() => [...addonPrograms('plain'), ...addonPrograms('asan')]),
@@ -34,6 +36,7 @@ if (wanted.includes('vitest')) {
   for (const [program, loss] of [
     ['redis-server', 'Redis is tested as version 6.2 alone, from PyPI, and not over TLS.'],
     ['iptables', 'connectors are not tested on a network that loses packets.'],
+    ['chromium', 'the live page of the daemon is not tested in a browser.'],
   ]) {
     if (!(await provideProgram(program, program, `Without it ${loss}`))) console.log(`No ${program}: ${loss}`);
   }

@@ -156,12 +156,14 @@ const builtinsSayNode: Rule = (sources) =>
 /** Packages that are imported but not declared, and declared but not imported. */
 // Shipped for the addon's build where no prebuilt one fits: binding.gyp uses it.
 const BUILD_ONLY: ReadonlySet<string> = new Set(['node-addon-api']);
+// Described by its shape, and handed in by those who have it.
+const HANDED_IN: ReadonlySet<string> = new Set(['node-llama-cpp']);
 
 function dependencyBreaches(sources: Sources, declared: Package): string[] {
   const shipped = { ...declared.dependencies, ...declared.optionalDependencies, ...declared.peerDependencies };
   const imported = new Map([...sources].flatMap(([file, text]) => packageImports(text).map((name) => [name, file] as const)));
   const undeclared = [...imported].filter(([name]) => !(name in shipped)).map(([name, file]) => `${file} imports ${name}, which is not declared`);
-  const unused = Object.keys(shipped).filter((name) => !imported.has(name) && !BUILD_ONLY.has(name)).map((name) => `${name} is declared and never imported`);
+  const unused = Object.keys(shipped).filter((name) => !imported.has(name) && !BUILD_ONLY.has(name) && !HANDED_IN.has(name)).map((name) => `${name} is declared and never imported`);
   const subpaths = [...sources].flatMap(([file, text]) =>
     specifiers(text)
       .filter((specifier) => specifier.startsWith('#') && !(specifier in (declared.imports ?? {})))

@@ -7,6 +7,7 @@
 #include "arguments.h"
 #include "entry_reader.h"
 #include "errors.h"
+#include "mapped_file.h"
 #include "worker_pool.h"
 
 namespace kvreel {
@@ -39,6 +40,11 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value HevcStreamLayers(const Napi::CallbackInfo& info);
   Napi::Value Xxh3(const Napi::CallbackInfo& info);
   Napi::Value ReadEntry(const Napi::CallbackInfo& info) { return read_entry_async(info); }
+  Napi::Value OpenShared(const Napi::CallbackInfo& info) { return open_shared(info); }
+  Napi::Value LockFile(const Napi::CallbackInfo& info) { return lock_shared(info); }
+  Napi::Value MapFile(const Napi::CallbackInfo& info) { return map_file_buffer(info); }
+  Napi::Value UnmapFile(const Napi::CallbackInfo& info) { return unmap_file_buffer(info); }
+  Napi::Value ReserveFile(const Napi::CallbackInfo& info) { return reserve_file_async(info); }
   Napi::Value ForceScalar(const Napi::CallbackInfo& info);
 
   Napi::Value run(Napi::Env env, std::unique_ptr<Call> call, uint32_t threads, const volatile int32_t* cancel);
@@ -92,6 +98,11 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
                            InstanceMethod("hevcStreamLayers", &Addon::HevcStreamLayers),
                            InstanceMethod("xxh3", &Addon::Xxh3),
                            InstanceMethod("readEntry", &Addon::ReadEntry),
+                           InstanceMethod("openShared", &Addon::OpenShared),
+                           InstanceMethod("lockFile", &Addon::LockFile),
+                           InstanceMethod("mapFile", &Addon::MapFile),
+                           InstanceMethod("unmapFile", &Addon::UnmapFile),
+                           InstanceMethod("reserveFile", &Addon::ReserveFile),
                            InstanceMethod("forceScalar", &Addon::ForceScalar),
                        });
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // The command line: the one place that reads the environment and knows every storage connector.
-import { readFileSync } from 'node:fs';
 import { benchCodecCommand } from './cli/bench-codec.js';
 import { COMMON_OPTIONS, helpOf, makeCall, Miss, parse, synopsisOf, UsageError, type Command } from './cli/command.js';
 import { decodeCommand } from './cli/decode.js';
+import { doctorCommand } from './cli/doctor.js';
 import { encodeCommand } from './cli/encode.js';
 import { codeOf } from './cli/error-code.js';
 import { exportLmcacheCommand } from './cli/export-lmcache.js';
@@ -15,8 +15,10 @@ import { inspectCommand } from './cli/inspect.js';
 import { lsCommand } from './cli/ls.js';
 import { putCommand } from './cli/put.js';
 import { makeScreen, printable } from './cli/screen.js';
+import { serveCommand } from './cli/serve.js';
 import { statsCommand } from './cli/stats.js';
 import { verifyCommand } from './cli/verify.js';
+import { version } from './cli/version.js';
 
 const COMMANDS: readonly Command[] = [
   encodeCommand,
@@ -32,6 +34,8 @@ const COMMANDS: readonly Command[] = [
   importLmcacheCommand,
   exportLmcacheCommand,
   benchCodecCommand,
+  serveCommand,
+  doctorCommand,
 ];
 
 const EXIT = { ok: 0, failed: 1, usage: 2, miss: 3, unreachable: 4, interrupted: 130, terminated: 143 } as const;
@@ -112,11 +116,6 @@ function topHelp(): string {
 
 function helpJson(command: Command): Record<string, unknown> {
   return { name: command.name, synopsis: synopsisOf(command), summary: command.summary, options: { ...command.options, ...COMMON_OPTIONS } };
-}
-
-function version(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
-  return String((manifest as { version?: unknown }).version);
 }
 
 function report(error: unknown, isJson: boolean): number {

@@ -111,6 +111,19 @@ export interface Native {
    * regular one) and those read of the value; undefined if there is no file. Rejects with a system error.
    */
   readEntry(path: string, key: Uint8Array, tail: Uint8Array, offset: number, length: number, into: Uint8Array): Promise<readonly [number, number] | undefined>;
+  /**
+   * Opens a file of this user that is to be mapped, or makes it with `createBytes` above 0: its descriptor, the caller's to close, and its bytes. Throws an
+   * Error whose `code` is that of the system, ENOTREG or ENOTOWN.
+   */
+  openShared(path: string, createBytes: number): readonly [file: number, bytes: number];
+  /** Whether this process has the file for itself from now on, until it closes it or ends. */
+  lockFile(file: number): boolean;
+  /** Maps a range of such a file, of at most 2 GiB; the offset is a multiple of the page size. Throws a system error. */
+  mapFile(file: number, offset: number, bytes: number): ArrayBuffer;
+  /** Unmaps what `mapFile` gave; nothing may work in it any more. */
+  unmapFile(buffer: ArrayBuffer): void;
+  /** Takes memory for a range of a file. Rejects with a system error. */
+  reserveFile(file: number, offset: number, bytes: number): Promise<void>;
   forceScalar(force: boolean): void;
 }
 

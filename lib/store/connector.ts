@@ -84,6 +84,8 @@ export interface StorageConnector {
    * keeps one copy.
    */
   repair?(key: string, isSound: SoundnessCheck, options?: CallOptions): Promise<Repair>;
+  /** The value where the connector has it in memory of its own: no copy, so nobody may change it. Left out where there is no such memory. */
+  held?(key: string): Uint8Array | undefined;
   /** Waits for running calls, then frees what is held. Calling it twice is fine. */
   close(): Promise<void>;
 }

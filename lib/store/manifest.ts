@@ -141,7 +141,7 @@ function packRoots(chunks: readonly RunChunk[]): Uint8Array {
 }
 
 function toWire(description: NamespaceDescription): Record<string, unknown> {
-  const { model, geometry, adapter, rank, quality, isSalted } = description;
+  const { model, geometry, variant, adapter, rank, quality, isSalted } = description;
   const { order, dtype, layers, kvHeads, headDim, blockTokens, rope } = geometry;
   return {
     model,
@@ -154,6 +154,7 @@ function toWire(description: NamespaceDescription): Record<string, unknown> {
       ...(blockTokens !== undefined && { block_tokens: blockTokens }),
       ...(rope && { rope: toWireRope(rope) }),
     },
+    ...(variant !== undefined && { variant }),
     ...(adapter !== undefined && { adapter }),
     ...(rank && { rank: [rank.index, rank.of] }),
     quality: quality ?? 'exact',
@@ -166,11 +167,12 @@ function toWireRope({ theta, style, rotaryDims }: RopeParameters): Record<string
 }
 
 function fromWire(raw: Record<string, unknown>, reader: FieldReader): NamespaceDescription {
-  reader.refuseUnknown(raw, ['model', 'geometry', 'adapter', 'rank', 'quality', 'is_salted']);
+  reader.refuseUnknown(raw, ['model', 'geometry', 'variant', 'adapter', 'rank', 'quality', 'is_salted']);
   const rank = raw.rank === undefined ? undefined : reader.list(raw.rank, 'rank');
   return {
     model: reader.text(raw.model, 'model'),
     geometry: fromWireGeometry(reader.record(raw.geometry, 'geometry'), reader),
+    ...(raw.variant !== undefined && { variant: reader.text(raw.variant, 'variant') }),
     ...(raw.adapter !== undefined && { adapter: reader.text(raw.adapter, 'adapter') }),
     ...(rank && { rank: { index: reader.integer(rank[0], 'rank'), of: reader.integer(rank[1], 'rank') } }),
     quality: reader.text(raw.quality, 'quality'),

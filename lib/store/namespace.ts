@@ -14,6 +14,8 @@ export interface Namespace {
   /** Model id, as the engine names it. */
   readonly model: string;
   readonly geometry: KvGeometry;
+  /** Whatever else keeps caches apart: an engine's page format, the tensor shapes of a layout that is not understood. Default: nothing. */
+  readonly variant?: string;
   /** Adapter (LoRA) that the cache was computed with. Default: none. */
   readonly adapter?: string;
   /** Tenant's salt: without it nobody finds the tenant's chunks. Only its digest is stored. Default: none. */
@@ -24,16 +26,17 @@ export interface Namespace {
   readonly quality?: string;
 }
 
-const FIELDS = new Set(['model', 'geometry', 'adapter', 'salt', 'rank', 'quality']);
+const FIELDS = new Set(['model', 'geometry', 'variant', 'adapter', 'salt', 'rank', 'quality']);
 const HASH = /^-?[0-9a-f]{1,128}$/;
 const DIGEST = /^[0-9a-f]{32}$/;
 
 /** The namespace's digest: 32 hex digits, the same in every process and version. Throws a TypeError or RangeError for a wrong part. */
 export function namespaceDigest(namespace: Namespace): string {
   checkNamespace(namespace);
-  const { model, geometry, adapter, salt, rank, quality = 'exact' } = namespace;
-  const parts = ['kvreel namespace 1', model, geometryParts(geometry), adapter ?? null, salt ?? null, rank ? [rank.index, rank.of] : null, rungOf(quality).name];
-  // JSON of a list is canonical here: the order of its parts is fixed and every part is quoted or a number.
+  const { model, geometry, variant, adapter, salt, rank, quality = 'exact' } = namespace;
+  const parts: unknown[] = ['kvreel namespace 1', model, geometryParts(geometry), adapter ?? null, salt ?? null, rank ? [rank.index, rank.of] : null, rungOf(quality).name];
+  if (variant !== undefined) parts.push(variant); // only then, so that namespaces without one keep their digest
+  // JSON of this list is canonical: the order of its parts is fixed and every part is quoted or a number.
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 }
 
@@ -41,8 +44,9 @@ export function namespaceDigest(namespace: Namespace): string {
 export function checkNamespace(namespace: Namespace): void {
   if (typeof namespace !== 'object' || namespace === null) throw new TypeError(`expected \`namespace\` to be an object, got ${typeof namespace}`);
   refuseUnknown(namespace, FIELDS);
-  const { model, geometry, adapter, salt, rank, quality } = namespace;
+  const { model, geometry, variant, adapter, salt, rank, quality } = namespace;
   checkName('model', model);
+  if (variant !== undefined) checkName('variant', variant);
   if (adapter !== undefined) checkName('adapter', adapter);
   if (salt !== undefined) checkName('salt', salt);
   if (typeof geometry !== 'object' || geometry === null) throw new TypeError(`expected \`geometry\` to be an object, got ${typeof geometry}`);
@@ -82,8 +86,13 @@ export function parseKey(key: string): { readonly kind: 'chunks' | 'runs'; reado
   return { kind, namespace, hash };
 }
 
+/** Whether a value is text that can be a prefix hash. */
+export function isPrefixHash(value: unknown): value is PrefixHash {
+  return typeof value === 'string' && HASH.test(value);
+}
+
 function checkedHash(hash: PrefixHash): PrefixHash {
-  if (typeof hash !== 'string' || !HASH.test(hash)) throw new TypeError(`expected a prefix hash to be 1 to 128 lower-case hex digits, got ${JSON.stringify(hash)}`);
+  if (!isPrefixHash(hash)) throw new TypeError(`expected a prefix hash to be 1 to 128 lower-case hex digits, got ${JSON.stringify(hash)}`);
   return hash;
 }
 

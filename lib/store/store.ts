@@ -16,7 +16,7 @@ import { chunkKey, hasGeometry, namespaceDigest, runKey } from './namespace.js';
 import { checkPart, planPart, type PlannedPart } from './part.js';
 import { checkFetchOptions, checkPutOptions, checkStoreOptions, STORE_DEFAULTS, type FetchOptions, type KvStoreOptions, type LookupOptions, type PutTensorOptions, type StoreCallOptions } from './store-options.js';
 import { checkStored, distrustOf } from './stored-value.js';
-import { openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
+import { openBytes, openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
 import { checkLimit, timeLimit } from './time-limit.js';
 import { canonical, copyTokens } from './token-rows.js';
 
@@ -209,6 +209,8 @@ export class KvStore {
 
   async #fetchObject(key: string, options: FetchOptions): Promise<FetchedTensor | undefined> {
     const place: ObjectPlace = { connector: this.#options.connector, key, ...signalOf(options) };
+    const held = place.connector.held?.(key);
+    if (held !== undefined) return this.#decode(openBytes(held), key, options);
     if (isPart(options) && place.connector.supports.range) {
       const object = await openByRange(place, this.#buffers);
       return object && this.#decode(object, key, options);

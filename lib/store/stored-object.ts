@@ -27,7 +27,11 @@ export interface OpenObject {
 /** Reads a whole object, into `buffer` if it fits, and opens it. Undefined if there is none. */
 export async function openWhole(place: ObjectPlace, buffer: Uint8Array): Promise<OpenObject | undefined> {
   const object = await readWhole(place, buffer);
-  if (object === undefined) return undefined;
+  return object && openBytes(object);
+}
+
+/** Opens an object in memory, which must not change until the work on it has settled. */
+export function openBytes(object: Uint8Array): OpenObject {
   const { header, sectionStart } = readObject(object);
   const table = sectionTable(header);
   const bytes = object.subarray(sectionStart);

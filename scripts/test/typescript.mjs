@@ -16,6 +16,12 @@ export const vitest = () => runVitest('vitest');
 /** test/lmcache: our reading and writing of LMCache's objects beside the real LMCache. */
 export const lmcache = () => runVitest('lmcache', '--config', 'test/lmcache/vitest.config.ts');
 
+/** test/llama: sessions of the real llama.cpp, and the examples of docs/llama.md. */
+export const llama = () => runVitest('llama', '--config', 'test/llama/vitest.config.ts');
+
+/** test/engines: real vLLM and LMCache over a real daemon. */
+export const engines = () => runVitest('engines', '--config', 'test/engines/vitest.config.ts');
+
 function runVitest(name, ...options) {
   const report = `.cache/${name}.json`;
   rmSync(join(ROOT, report), { force: true });

@@ -12,6 +12,7 @@ import { filesystemBench } from './filesystem.bench.js';
 import { hevcBench } from './hevc.bench.js';
 import { memoryBench } from './memory.bench.js';
 import { qualityBench } from './quality.bench.js';
+import { shimBench } from './shim.bench.js';
 
 const FIXTURES = join(import.meta.dirname, '../../fixtures/captures');
 
@@ -22,6 +23,7 @@ const PARTS: Readonly<Record<string, (context: BenchContext) => Promise<BenchRes
   connectors: connectorsBench,
   memory: memoryBench,
   quality: qualityBench,
+  shim: shimBench,
 };
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' }, rounds: { type: 'string', default: '9' } } });

@@ -29,10 +29,14 @@ export interface Lmcache {
   stop(): Promise<void>;
 }
 
+/** Path of a Python with LMCache, which is installed where it is missing (minutes). */
+export function lmcachePython(): string {
+  return execFileSync(join(import.meta.dirname, 'setup.sh'), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trimEnd().split('\n').at(-1) ?? '';
+}
+
 /** Starts Python with LMCache, installing it where it is missing (minutes). `env` is added to its environment. */
 export async function startLmcache(env: Readonly<Record<string, string>>): Promise<Lmcache> {
-  const python = execFileSync(join(import.meta.dirname, 'setup.sh'), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trimEnd().split('\n').at(-1) ?? '';
-  const child = spawn(python, [join(import.meta.dirname, 'objects.py')], { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(lmcachePython(), [join(import.meta.dirname, 'objects.py')], { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
   let said = '';
   child.stderr.on('data', (text: Buffer) => (said = `${said}${text.toString()}`.slice(-4000)));
   const ended = once(child, 'exit');

@@ -2,7 +2,7 @@
 
 Takes one JSON job a line on standard input and answers each with a JSON line: {"ok": true} or {"error": TEXT}. A job:
 
-    form     fs, fs-raw, redis, resp, valkey or s3 (connectors of the engine's process); mp-fs, mp-resp or mp-s3 (multiprocess adapters)
+    form     fs, fs-raw, redis, resp, valkey, s3 or lm (connectors of the engine's process); mp-fs, mp-resp or mp-s3 (multiprocess adapters)
     action   write: fill tensors with bits drawn from their file's name (so NaN too), store them, and leave the bytes in the objects' `file`;
              read: load them and leave what came in `file`
     place    path; or host and port; or endpoint, access_key and secret_key: where
@@ -61,7 +61,7 @@ def in_process(job):
         chunk_size=tokens,
         remote_url=url_of(job),
         max_local_cpu_size=0.01,
-        save_unfull_chunk=job["form"] in ("fs", "redis"),
+        save_unfull_chunk=job["form"] in ("fs", "redis", "lm"),
         extra_config=extra_config(job),
     )
     metadata = LMCacheMetadata(
@@ -110,7 +110,7 @@ def url_of(job):
 
 
 def extra_config(job):
-    if job["form"] in ("fs", "redis"):
+    if job["form"] in ("fs", "redis", "lm"):
         return None
     extra = {"save_chunk_meta": False}
     if job["form"] == "s3":

@@ -32,7 +32,8 @@ export async function withOtherStore<T>(url: string | undefined, call: Call, wor
   return url === undefined ? work(undefined) : lend(await openStore(url, call), call.signal, work);
 }
 
-async function openStore(url: string, call: Call): Promise<StorageConnector> {
+/** The store at a URL, as the call's `--tenant` and `--encryption-keys` say; whoever opened it closes it. Throws a UsageError for a URL that names no store. */
+export async function openStore(url: string, call: Call): Promise<StorageConnector> {
   const wrap = await wrapping(call);
   const [redisPassword, s3Region] = [call.variable('KV_REDIS_PASSWORD'), call.variable('AWS_REGION')];
   return asUsage('--store', async () => wrap(await openStoreUrl(url, { ...(redisPassword !== undefined && { redisPassword }), ...(s3Region !== undefined && { s3Region }) })));

@@ -7,7 +7,7 @@ import { objectKey, type ObjectKeyParts } from '../../../lib/key/object-key.js';
 export type LmcacheName = { readonly kind: 'engine'; readonly parts: LmcacheKeyParts } | { readonly kind: 'object'; readonly parts: ObjectKeyParts };
 
 // The model up to the first place where the rest fits: tags come from requests, the model does not.
-const ENGINE_KEY = /^(?<model>.*?)@(?<worldSize>[1-9]\d{0,8})@(?<workerId>0|[1-9]\d{0,8})@(?<hash>0|-?[1-9a-f][0-9a-f]{0,31})@(?<dtype>[a-z]\w*)(?:@(?<layer>0|[1-9]\d{0,8}))?(?:@(?<tags>.*))?$/su;
+const ENGINE_KEY = /^(?<model>.*?)@(?<worldSize>[1-9]\d{0,8})@(?<workerId>0|[1-9]\d{0,8})@(?<hash>0|-?[1-9a-f][0-9a-f]{0,63})@(?<dtype>[a-z]\w*)(?:@(?<layer>0|[1-9]\d{0,8}))?(?:@(?<tags>.*))?$/su;
 const OBJECT_KEY = /^(?<model>[^@]*)@(?:0x)?(?<kvRank>[0-9a-f]{8})@(?<group>0|[1-9a-f][0-9a-f]{0,7})@(?<hash>(?:[0-9a-f]{2})+)(?:@(?<salt>[^@]+))?$/su;
 
 /** The text of a name: `CacheEngineKey.to_string()`, or what the multiprocess server sends to S3 and Redis. */

@@ -2,7 +2,7 @@
  * What `work` makes of each value, in the order of the values, with at most `concurrency` of them under way. Values are asked for no
  * faster than results are taken, so that a listing of millions is never held. The first failure ends it, once nothing is under way.
  */
-export async function* inParallel<T, R>(values: AsyncIterable<T>, concurrency: number, work: (value: T) => Promise<R>): AsyncGenerator<R> {
+export async function* inParallel<T, R>(values: AsyncIterable<T> | Iterable<T>, concurrency: number, work: (value: T) => Promise<R>): AsyncGenerator<R> {
   const underWay: Promise<R>[] = [];
   try {
     for await (const value of values) {

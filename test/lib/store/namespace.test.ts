@@ -7,6 +7,7 @@ const PLAIN: Namespace = { model: 'smollm2-135m', geometry: GEOMETRY };
 it('is pinned: another digest would orphan everything that is stored', () => {
   expect(namespaceDigest(PLAIN)).toBe('c08db0d3bfd82693f198e05864e047f0');
   expect(namespaceDigest({ ...PLAIN, adapter: 'lora-7', salt: 'tenant ü', rank: { index: 1, of: 4 }, quality: 'exact' })).toBe('6924e1a2cf4a55ceaa05a937af360211');
+  expect(namespaceDigest({ ...PLAIN, variant: 'vllm 0.32' })).toBe('2cdfc2b812b7fea3a01bf36997947550');
 });
 
 it('differs where any part differs', () => {
@@ -14,6 +15,7 @@ it('differs where any part differs', () => {
   const variants: Namespace[] = [
     PLAIN,
     { ...PLAIN, model: 'smollm2-360m' },
+    { ...PLAIN, variant: 'a' },
     { ...PLAIN, adapter: 'a' },
     { ...PLAIN, salt: 'a' },
     { ...PLAIN, rank: { index: 0, of: 1 } },
@@ -42,6 +44,7 @@ it.each([
   { ...PLAIN, model: '' },
   { ...PLAIN, model: '\ud800' },
   { ...PLAIN, salt: '' },
+  { ...PLAIN, variant: '' },
   { ...PLAIN, rank: { index: 2, of: 2 } },
   { ...PLAIN, quality: 'best' },
   { ...PLAIN, geometry: { ...GEOMETRY, layers: 0 } },

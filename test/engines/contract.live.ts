@@ -1,0 +1,33 @@
+// What engines would load, through the engines' own factories and kernels (contract/*.py), on a real daemon. Of SGLang and of vLLM's tier this is
+// all that is tested: the engine itself does not run that on a CPU.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { TestServer } from '../servers/server.js';
+import { newSocket, startDaemon } from './daemon.js';
+import { provideEnvironment, ROOT } from './environment.js';
+import { filesystemStore } from './stores.js';
+
+const socket = newSocket();
+const store = filesystemStore();
+let daemon: TestServer | undefined;
+
+beforeAll(async () => {
+  daemon = await startDaemon(socket, store);
+});
+
+afterAll(async () => {
+  await daemon?.stop();
+  await store.stop();
+});
+
+describe('what engines load, through their own code', () => {
+  it.each(['test_vllm_pages.py', 'test_vllm_loading.py', 'test_vllm_tier.py', 'test_sglang_storage.py'])('%s', (file) => {
+    const { python, sglang, env } = provideEnvironment();
+    const pytest = ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', join(import.meta.dirname, 'contract', file)];
+    const ours = { KVREEL_SOCKET: socket, KVREEL_SGLANG: sglang, KVREEL_REPOSITORY: ROOT, PYTHONDONTWRITEBYTECODE: '1' };
+    const { status, stdout, stderr } = spawnSync(python, pytest, { encoding: 'utf8', env: { ...process.env, ...env, ...ours } });
+    console.log(stdout.trimEnd().split('\n').at(-1));
+    expect(status, `${stdout}\n${stderr}`).toBe(0);
+  });
+});
