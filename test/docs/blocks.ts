@@ -3,10 +3,11 @@
 //   ```ts run            a program of its own
 //   ```sh run            commands; blocks of one page run in one folder, in order
 //   ```text output       what the block before it prints; … stands for anything inside a line
+//   ```ts in: FILE       run by this test, which names the page
 //   ```ts skip: WHY      not run, and why not
 export interface Block {
   readonly language: string;
-  /** `run`, `output`, `skip: WHY`, or nothing. */
+  /** `run`, `output`, `in: FILE`, `skip: WHY`, or nothing. */
   readonly mark: string;
   readonly code: string;
   readonly line: number;

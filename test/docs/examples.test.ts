@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { basename, delimiter, join } from 'node:path';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { blocksOf, isOutput, type Block } from './blocks.js';
@@ -62,13 +62,22 @@ function compiled(page: Page, block: Block): string {
 
 describe('every example is run, or says why not:', () => {
   it.each(pages)('$name', ({ blocks }) => {
-    const unmarked = blocks.filter(({ language, mark }) => EXAMPLES.has(language) && mark !== 'run' && !/^skip: .{10,}/.test(mark));
+    const unmarked = blocks.filter(({ language, mark }) => EXAMPLES.has(language) && mark !== 'run' && !/^(in: \S|skip: .{10,})/.test(mark));
     expect(unmarked.map(({ line }) => line)).toEqual([]);
+  });
+
+  it('and a test that is said to run it reads its page', () => {
+    for (const { name, blocks } of pages) {
+      for (const { mark } of blocks) {
+        const [, file] = /^in: (.*)$/.exec(mark) ?? [];
+        if (file !== undefined) expect(readFileSync(join(ROOT, file), 'utf8'), file).toContain(basename(name));
+      }
+    }
   });
 
   it('and few say why not', () => {
     const examples = pages.flatMap(({ blocks }) => blocks.filter(({ language }) => EXAMPLES.has(language)));
-    const skipped = examples.filter(({ mark }) => mark !== 'run');
+    const skipped = examples.filter(({ mark }) => mark.startsWith('skip'));
     expect(examples.length).toBeGreaterThan(15);
     expect(skipped.length).toBeLessThan(examples.length / 3);
   });
