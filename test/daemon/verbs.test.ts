@@ -1,6 +1,7 @@
 // Every verb over a Unix socket, in bodies and in segments.
 import { existsSync, openSync, readdirSync, readFileSync, readSync, statSync, writeFileSync, writeSync, ftruncateSync, unlinkSync, closeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openSharedFile } from '../../connectors/engine/daemon/shared-file.js';
 import { memory } from '../../connectors/storage/memory.js';
 import { packFrameHeader } from '../../connectors/engine/daemon/frames.js';
 import { GEOMETRY, SPACE, tensorOf, testDaemon, TOKEN_BYTES, type TestDaemon } from './daemon.js';
@@ -8,7 +9,7 @@ import { GEOMETRY, SPACE, tensorOf, testDaemon, TOKEN_BYTES, type TestDaemon } f
 let d: TestDaemon;
 
 beforeEach(async () => {
-  d = await testDaemon({ memory: { maxBytes: 2 ** 26 } });
+  d = await testDaemon({ memory: { maxBytes: 2 ** 26 }, coding: { threads: 1 } });
 });
 
 afterEach(async () => {
@@ -358,6 +359,30 @@ describe('segments', () => {
 
   it.each(['/dev/shm/../etc/passwd', '/etc/passwd', '/dev/shm/none', '/dev/shm/', '/dev/shm/..', '/dev/null', 'x'])('cannot be %s', async (path) => {
     expect(await d.client.json('POST', '/v1/segments', { path })).toMatchObject({ status: 400, json: { error: { code: 'KV_INVALID_INPUT' } } });
+  });
+
+  it('are not written to after the answer, also where a deadline cut the work off', async () => {
+    const space = await d.register();
+    const tokens = 32_768;
+    const chunk = tokens * TOKEN_BYTES;
+    await d.store(space, { a1: tensorOf(tokens, 1), a2: tensorOf(tokens, 2) });
+    const segment = await make({ bytes: 2 * chunk });
+    const shared = openSharedFile(segment.path);
+    const [first, second] = [await shared.range(0, chunk), await shared.range(chunk, chunk)];
+    let cut = 0;
+    for (let i = 0; i < 30; i++) {
+      first.fill(0);
+      const { frames } = await d.client.frames('/v1/fetch', { space, deadline_ms: 1 + (i % 6), entries: [{ hash: i % 2 === 0 ? 'a1' : 'a2', bytes: chunk, ...range(segment, 0) }] });
+      if (frames[0]?.status !== 0) cut++;
+      const then = Uint8Array.from(first);
+      // As long as work that was not ended would take.
+      const { summary } = await d.client.frames('/v1/fetch', { space, entries: [{ hash: 'a2', bytes: chunk, ...range(segment, chunk) }] });
+      expect(summary).toMatchObject({ hits: 1 });
+      expect(Buffer.compare(first, then)).toBe(0);
+    }
+    expect(cut).toBeGreaterThan(0);
+    expect(Buffer.compare(second, tensorOf(tokens, 2))).toBe(0);
+    shared.close();
   });
 
   it('end with their lease, which calls and renewals begin again', async () => {

@@ -1,7 +1,8 @@
 """engine.py JSON: a real vLLM on the CPU, in this process, that does what each line on stdin says and answers with a line on stdout.
 
 JSON: {"model": directory, "dtype", "kv_transfer_config"?, ...further arguments of vllm.LLM}.
-Lines: {"do": "generate", "prompts": [{"text", "tokens", "skip"?, "salt"?, "adapter"?}], "new"}   -> {"results": [{"tokens", "cached", "ttft_s", "seconds"}]}
+Lines: {"do": "generate", "prompts": [{"text", "tokens", "skip"?, "salt"?, "adapter"?}], "new"}
+           -> {"results": [{"tokens", "cached", "ttft_s", "seconds", "reason"}]}
        {"do": "forget"}   forgets the engine's own prefix cache.
        {"do": "counts"}   what the connector counted.
 A prompt is the first `tokens` tokens of the text, behind the model's BOS where it wants one. A list of prompts runs as one batch.

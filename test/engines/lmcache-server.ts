@@ -1,6 +1,6 @@
 // A real `lmcache server` with our L2 adapter, in a process of its own.
 import { ask, freePort, startServer, type TestServer } from '../servers/server.js';
-import { documentedJson } from './documented.js';
+import { documentedJson, documentedWords } from './documented.js';
 import { provideEnvironment } from './environment.js';
 
 /** A running LMCache server. */
@@ -36,8 +36,9 @@ export async function startLmcacheServer(socket: string, tensors?: Tensors): Pro
     command: python,
     args: ({ port }) => [
       ...['-m', 'lmcache.cli.main', 'server', '--host', '127.0.0.1', '--port', String(port), '--http-host', '127.0.0.1', '--http-port', String(httpPort)],
-      ...['--l1-size-gb', '0.5', '--eviction-policy', 'LRU', '--chunk-size', '256', '--supported-transfer-mode', 'auto'],
-      ...['--l2-store-policy', 'skip_l1', '--l2-adapter', JSON.stringify(adapter)],
+      // The last word counts: less memory than the page takes, and nothing kept in it.
+      ...documentedWords('vllm-lmcache.md', 'lmcache server', '--l2-adapter'),
+      ...['--l1-size-gb', '0.5', '--l2-store-policy', 'skip_l1', '--l2-adapter', JSON.stringify(adapter)],
     ],
     isReady: async () => (await get('/healthcheck')).startsWith('HTTP/1.1 200'),
     startLimitMs: 120_000,

@@ -177,6 +177,16 @@ class AdapterTest(AdapterCase):
                 self.assertEqual(self.lookup([key(1)], self.adapter_of(**params)), [False])
         self.assertEqual(self.lookup([key(1)]), [True])
 
+    def test_many_ranks_are_found_and_loaded_together(self) -> None:
+        keys = [key(n, kv_rank=0x08000800 | rank << 16) for rank in range(8) for n in range(3)]
+        self.assertTrue(self.store(keys, [chunk(1) for _ in keys]))
+        # A daemon that knows nothing yet of what is in its store.
+        self.daemon.stop()
+        self.daemon.start()
+        absent = [key(9, kv_rank=0x08000800 | rank << 16) for rank in range(8)]
+        self.assertEqual(self.lookup([*keys, *absent]), [True] * 24 + [False] * 8)
+        self.assertEqual(self.load([*keys, *absent], [chunk() for _ in range(32)]), [True] * 24 + [False] * 8)
+
     def test_a_stated_geometry_is_what_is_stored(self) -> None:
         adapter = self.adapter_of(**GEOMETRY, rope={"theta": 10000.0, "style": "half"})
         self.assertTrue(self.store([key(1, cache_salt="secret")], [chunk(1)], adapter))

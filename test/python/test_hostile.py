@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import struct
 import tempfile
@@ -124,6 +125,24 @@ class HostileTest(unittest.TestCase):
             # Only answers that promise more than they bring keep the client waiting; it waits no longer than it may.
             with self.subTest(name), Peer(ANSWERS[name], stays=True) as peer:
                 self._ask(peer)
+
+    def test_a_good_answer_with_random_damage_never_harms(self) -> None:
+        good = chunked(frame(0, 0, TENSOR), frame(1, 1), SUMMARY, b"")
+        for seed in range(300):
+            chance = random.Random(seed)
+            damaged = bytearray(good)
+            for _ in range(chance.randint(1, 4)):
+                # Mostly in what is not the tensor.
+                at = chance.choice([chance.randrange(100), chance.randrange(len(good) - 100, len(good)), chance.randrange(len(good))])
+                damaged[at] = chance.choice([0, 0xFF, damaged[at] ^ 1 << chance.randrange(8), chance.randrange(256)])
+            with self.subTest(seed), Peer(bytes(damaged[: chance.choice([len(good), chance.randrange(len(good))])])) as peer:
+                client, around = Client(peer.path, timeout_s=5), bytearray(b"\xaa" * (SIZE + 128))
+                entries = [("01", memoryview(around)[64 : 64 + SIZE]), ("02", memoryview(bytearray(SIZE)))]
+                results = client.fetch(SPACE, entries)
+                self.assertEqual(around[:64] + around[-64:], b"\xaa" * 128)
+                self.assertEqual(client.counters.hits + sum(client.counters.misses.values()), 2)
+                self.assertEqual(sum(results), client.counters.hits)
+                client.close()
 
     def test_an_answer_after_which_the_daemon_hangs_up_is_read_to_its_end(self) -> None:
         # Longer than what is read ahead with the head.

@@ -13,7 +13,7 @@ import type { DaemonEvents, MissCause } from './events.js';
 import type { Meter } from './meter.js';
 import type { PresenceTable } from './presence.js';
 import type { Space, Spaces } from './spaces.js';
-import { invalid, wireFailure } from './wire-error.js';
+import { invalid, describeFailure } from './wire-error.js';
 
 /** A chunk, or some of its layers. */
 export interface ChunkPart {
@@ -62,16 +62,25 @@ export interface ChunksOptions {
   readonly wasDamaged: (key: string) => boolean;
 }
 
-const PARTS_POOLED = 8;
+/** One fetch. */
+interface Wanted {
+  readonly space: Space;
+  readonly part: ChunkPart;
+  readonly into: Uint8Array;
+  readonly signal: AbortSignal;
+}
+
+/** Buffers kept for layers on their way into another order, and for headers. */
+const POOLED = 8;
 
 export function makeChunks({ connector, stored, spaces, presence, meter, events, wasDamaged }: ChunksOptions): Chunks {
-  const pool = bufferPool(PARTS_POOLED);
+  const pool = bufferPool(POOLED);
 
-  async function read(space: Space, { hash, layers }: ChunkPart, into: Uint8Array, signal: AbortSignal): Promise<'hit' | 'other_length' | 'absent'> {
-    const layout = layoutOfBytes(space, into.byteLength, layers);
+  async function read(wanted: Wanted): Promise<'hit' | 'other_length' | 'absent'> {
+    const layout = layoutOfBytes(wanted.space, wanted.into.byteLength, wanted.part.layers);
     if (layout === undefined) return 'other_length';
     try {
-      return (await readAs(space, { hash, ...(layers && { layers }) }, layout, into, signal)) ? 'hit' : 'absent';
+      return (await readAs(layout, wanted)) ? 'hit' : 'absent';
     } catch (error) {
       // The one RangeError left: the chunk is not as long as was asked for.
       if (error instanceof RangeError) return 'other_length';
@@ -79,7 +88,7 @@ export function makeChunks({ connector, stored, spaces, presence, meter, events,
     }
   }
 
-  async function readAs(space: Space, { hash, layers }: ChunkPart, layout: KvLayout, into: Uint8Array, signal: AbortSignal): Promise<boolean> {
+  async function readAs(layout: KvLayout, { space, part: { hash, layers }, into, signal }: Wanted): Promise<boolean> {
     const store = spaces.storeOf(space);
     if (layers === undefined || isCanonical(layout)) return (await store.fetch(hash, { into, signal, ...(layers && { layers }) })) !== undefined;
     // A part comes out of the store in canonical order.
@@ -109,7 +118,7 @@ export function makeChunks({ connector, stored, spaces, presence, meter, events,
       const key = chunkKey(space.digest, part.hash);
       const meterOf = meter.watch(key);
       try {
-        const outcome = await read(space, part, into, signal);
+        const outcome = await read({ space, part, into, signal });
         const ms = performance.now() - begin;
         const storedBytes = meterOf.stop();
         const isDamaged = wasDamaged(key);
@@ -123,7 +132,7 @@ export function makeChunks({ connector, stored, spaces, presence, meter, events,
         events.miss({ space: space.digest, cause, ms });
         return { isHit: false, cause };
       } catch (error) {
-        events.failed({ space: space.digest, verb: 'fetch', ...wireFailure(error), ms: performance.now() - begin });
+        events.failed({ space: space.digest, verb: 'fetch', ...describeFailure(error), ms: performance.now() - begin });
         throw error;
       } finally {
         meterOf.stop();
@@ -144,7 +153,7 @@ export function makeChunks({ connector, stored, spaces, presence, meter, events,
         events.stored({ space: space.digest, rawBytes: data.byteLength, ...outcome, ms: performance.now() - begin });
         return outcome;
       } catch (error) {
-        events.failed({ space: space.digest, verb: 'store', ...wireFailure(error), ms: performance.now() - begin });
+        events.failed({ space: space.digest, verb: 'store', ...describeFailure(error), ms: performance.now() - begin });
         throw error;
       } finally {
         meterOf.stop();

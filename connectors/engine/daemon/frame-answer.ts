@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Exchange } from './exchange.js';
 import { CALL_INDEX, FRAME_HEADER_BYTES, FRAME_STATUS, FRAME_TYPE, packFrameHeader } from './frames.js';
-import { wireFailure } from './wire-error.js';
+import { describeFailure } from './wire-error.js';
 
 const NOTHING = new Uint8Array(0);
 
@@ -57,10 +57,7 @@ export function frameAnswer({ request, response, signal }: Pick<Exchange, 'reque
   return {
     done: (index, payload) => write(index, FRAME_STATUS.done, payload),
     miss: (index) => write(index, FRAME_STATUS.miss),
-    failed(index, error) {
-      const { code, message } = wireFailure(error);
-      return write(index, FRAME_STATUS.failed, Buffer.from(JSON.stringify({ code, message })));
-    },
+    failed: (index, error) => write(index, FRAME_STATUS.failed, Buffer.from(JSON.stringify(describeFailure(error)))),
     async end(summary) {
       await write(CALL_INDEX, FRAME_STATUS.done, Buffer.from(JSON.stringify(summary)));
       response.end();

@@ -4,7 +4,7 @@ import { chunkKey } from '../../../lib/store/namespace.js';
 import { timeLimit } from '../../../lib/store/time-limit.js';
 import type { DaemonEvents } from './events.js';
 import type { PresenceTable } from './presence.js';
-import { wireFailure } from './wire-error.js';
+import { describeFailure } from './wire-error.js';
 
 /** Looks at the store that run at once. */
 const MAX_RUNNING = 32;
@@ -62,7 +62,7 @@ export function makeLooks(connector: StorageConnector, presence: PresenceTable, 
     } catch (error) {
       // Absent for a while: an engine must not ask again and again while the store is down.
       presence.note(look.space, look.hash, false);
-      if (!closing.signal.aborted) events.failed({ space: look.space, verb: 'lookup', ...wireFailure(error), ms: performance.now() - begin });
+      if (!closing.signal.aborted) events.failed({ space: look.space, verb: 'lookup', ...describeFailure(error), ms: performance.now() - begin });
     } finally {
       limit.release();
       running.delete(key);
@@ -102,7 +102,7 @@ export function makeLooks(connector: StorageConnector, presence: PresenceTable, 
             presence.note(space, hash, isPresent);
             if (isPresent) hits[i] = '1';
           } catch (error) {
-            if (!signal.aborted) events.failed({ space, verb: 'exists', ...wireFailure(error), ms: performance.now() - begin });
+            if (!signal.aborted) events.failed({ space, verb: 'exists', ...describeFailure(error), ms: performance.now() - begin });
           }
         }
       };

@@ -3,7 +3,7 @@ import { timeLimit } from '../../../lib/store/time-limit.js';
 import type { DaemonEvents } from './events.js';
 import type { HotTier } from './hot-tier.js';
 import type { PresenceTable } from './presence.js';
-import { wireFailure } from './wire-error.js';
+import { describeFailure } from './wire-error.js';
 
 const MAX_RUNNING = 4;
 /** Chunks that may wait to be read; more are not accepted. */
@@ -49,7 +49,7 @@ export function makePrefetches({ hot, presence, events }: PrefetchesOptions): Pr
       const isThere = await memory.load(key, limit.signal && { signal: limit.signal });
       if (isThere) presence.note(space, hash, true);
     } catch (error) {
-      if (!closing.signal.aborted) events.failed({ space, verb: 'prefetch', ...wireFailure(error), ms: performance.now() - begin });
+      if (!closing.signal.aborted) events.failed({ space, verb: 'prefetch', ...describeFailure(error), ms: performance.now() - begin });
     } finally {
       limit.release();
     }

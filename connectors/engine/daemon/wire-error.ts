@@ -42,6 +42,12 @@ export function wireFailure(error: unknown): WireFailure {
   return { status: STATUSES[code] ?? 500, code, message: error.message };
 }
 
+/** Its code and message, for frames and observers. */
+export function describeFailure(error: unknown): Pick<WireFailure, 'code' | 'message'> {
+  const { code, message } = wireFailure(error);
+  return { code, message };
+}
+
 /** Refuses a request that makes no sense. */
 export function invalid(message: string): KvError {
   return new KvError('KV_INVALID_INPUT', message);

@@ -169,7 +169,8 @@ def test_calls_out_of_place_are_misses_too(address):
 
 def test_pages_are_named_as_our_own_hashes_expect():
     """fixtures/hashes/sglang.json holds what kvreel computes for SGLang; here the wheel's own hash computes it, in a process of its own."""
-    script = "import json, sys; from pathlib import Path; import generate_sglang as g; print(json.dumps(list(g.records(g.import_hashes(Path(sys.argv[1]))))))"
+    imports = "import json, sys; from pathlib import Path; import generate_sglang as g"
+    script = f"{imports}; print(json.dumps(list(g.records(g.import_hashes(Path(sys.argv[1]))))))"
     fixtures = Path(os.environ["KVREEL_REPOSITORY"], "fixtures/hashes")
     done = subprocess.run([sys.executable, "-c", script, WHEEL], cwd=fixtures, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == json.loads(fixtures.joinpath("sglang.json").read_text())

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-
 from kvreel.client import Client
 from kvreel.vllm_layout import form_of, geometry_of
 from kvreel.vllm_loading import Loading, Piece, Share, plan

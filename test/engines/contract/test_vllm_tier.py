@@ -1,4 +1,4 @@
-"""KvreelTier through vLLM's SecondaryTierFactory, on the memory that vLLM would give it. vLLM's worker of this tier does not run on a CPU."""
+"""KvreelTier through vLLM's SecondaryTierFactory, on memory as vLLM would give it. vLLM's worker of this tier does not run on a CPU."""
 
 import mmap
 import os

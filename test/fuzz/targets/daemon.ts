@@ -121,6 +121,7 @@ async function exchange(server: ReturnType<typeof start>['server'], { method, pa
       done();
     },
   });
+  Object.assign(connection, { setTimeout: () => connection }); // a socket has it
   const closed = new Promise<void>((resolve) => connection.once('close', () => resolve()));
   const ended = new Promise<void>((resolve) => connection.once('finish', () => resolve()));
   server.emit('connection', connection);

@@ -18,7 +18,6 @@ FAILED = 2
 MAX_JSON = 1 << 20
 
 _HEADER = struct.Struct("<IIQ")
-HEADER_BYTES = _HEADER.size
 
 
 class Source(Protocol):
@@ -33,7 +32,7 @@ def pack_header(index: int, status: int, size: int) -> bytes:
 
 def read_header(source: Source) -> tuple[int, int, int]:
     """Index, status and payload length of the next frame."""
-    header = bytearray(HEADER_BYTES)
+    header = bytearray(_HEADER.size)
     read_exactly(source, memoryview(header))
     return _HEADER.unpack(header)
 

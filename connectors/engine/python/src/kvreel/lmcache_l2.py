@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -33,6 +33,8 @@ from .space import Rank, Space
 T = TypeVar("T")
 
 LOAD_THREADS = 4
+PART_THREADS = 8
+"""For the calls of loads, of which each rank and group of layers needs one."""
 LOOKUP_THREADS = 2
 STORE_THREADS = 2
 
@@ -106,6 +108,7 @@ class KvreelL2Adapter(L2AdapterInterface):
         self._store_threads = ThreadPoolExecutor(STORE_THREADS, "kvreel-store")
         self._lookup_threads = ThreadPoolExecutor(LOOKUP_THREADS, "kvreel-lookup")
         self._load_threads = ThreadPoolExecutor(LOAD_THREADS, "kvreel-load")
+        self._part_threads = ThreadPoolExecutor(PART_THREADS, "kvreel-part")
         self._queued_bytes = 0
         self._refused_stores = 0
         self._seen: dict[tuple[str, int], Layout] = {}
@@ -224,7 +227,7 @@ class KvreelL2Adapter(L2AdapterInterface):
         self._is_closed = True
         # Ends the calls in flight, so that no thread is left that writes into memory LMCache is about to free.
         self._client.close()
-        for threads in (self._store_threads, self._lookup_threads, self._load_threads):
+        for threads in (self._store_threads, self._lookup_threads, self._load_threads, self._part_threads):
             threads.shutdown(wait=True, cancel_futures=True)
         for outbox in (self._stores, self._lookups, self._loads):
             outbox.close()
@@ -251,32 +254,44 @@ class KvreelL2Adapter(L2AdapterInterface):
     def _lookup(self, keys: Sequence[ObjectKey], layouts: dict[int, Layout], by: float) -> Bitmap:
         found = Bitmap(len(keys))
         known = [layouts.get(key.object_group_id) or self._seen.get((key.model_name, key.object_group_id)) for key in keys]
-        for space, places in self._by_space(keys, known).items():
-            left_ms = _left_ms(by)
-            if left_ms == 0:
-                break
-            hits = self._client.lookup(space, [keys[place].chunk_hash for place in places], left_ms * 9 // 10, left_ms)
-            for place, hit in zip(places, hits, strict=True):
-                if hit == "1":
-                    found.set(place)
+        pending = self._by_space(keys, known)
+        # First all spaces (ranks, groups) at once, so that the daemon asks the store for all that it does not know; then it is waited for.
+        for waits in (False, True):
+            unknown: dict[Space, list[int]] = {}
+            for space, places in pending.items():
+                left_ms = _left_ms(by)
+                if left_ms == 0:
+                    return found
+                hits = self._client.lookup(space, [keys[place].chunk_hash for place in places], left_ms * 9 // 10 if waits else 0, left_ms)
+                for place, hit in zip(places, hits, strict=True):
+                    if hit == "1":
+                        found.set(place)
+                    elif hit == "?":
+                        unknown.setdefault(space, []).append(place)
+            pending = unknown
         return found
 
     def _load(self, keys: Sequence[ObjectKey], objects: Sequence[MemoryObj], by: float) -> Bitmap:
-        loaded = Bitmap(len(keys))
-        hits: list[ObjectKey] = []
-        for space, places in self._by_space(keys, [layout_of_object(memory) for memory in objects]).items():
+        def fetch(space: Space, places: list[int]) -> list[int]:
             left_ms = _left_ms(by)
             if left_ms == 0:
                 self._client.counters.miss(TIMEOUT, len(places))
-                continue
-            entries = [(keys[place].chunk_hash, objects[place].byte_array) for place in places]
-            results = self._client.fetch(space, entries, left_ms)
-            for place, is_hit in zip(places, results, strict=True):
-                if is_hit:
-                    loaded.set(place)
-                    hits.append(keys[place])
+                return []
+            results = self._client.fetch(space, [(keys[place].chunk_hash, objects[place].byte_array) for place in places], left_ms)
+            return [place for place, is_hit in zip(places, results, strict=True) if is_hit]
+
+        # Ranks and groups of layers side by side. All are waited for before the first result is looked at: each writes into LMCache's memory.
+        parts = [
+            self._part_threads.submit(fetch, *part)
+            for part in self._by_space(keys, [layout_of_object(memory) for memory in objects]).items()
+        ]
+        wait(parts)
+        hits = sorted(place for part in parts for place in part.result())
+        loaded = Bitmap(len(keys))
+        for place in hits:
+            loaded.set(place)
         if hits:
-            self._notify_keys_accessed(hits)
+            self._notify_keys_accessed([keys[place] for place in hits])
         return loaded
 
     def _hold(self) -> None:

@@ -1,26 +1,24 @@
-"""SGLang's HiCache storage: `--hicache-storage-backend dynamic` with `"module_path": "kvreel.sglang_storage", "class_name": "KvreelHiCache"`.
+"""SGLang's HiCache storage, a `dynamic` backend: `"module_path": "kvreel.sglang_storage", "class_name": "KvreelHiCache"`.
 
-SGLang calls it on threads of its own, a page of the host pool at a time or up to 128. Nothing raises: what fails is a miss.
+SGLang calls it on threads of its own, with one page of the host pool or up to 128. Nothing raises: what fails is a miss.
 """
 
 import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorage, HiCacheStorageConfig, HiCacheStorageExtraInfo
 
 from .client import Client
+from .edge import never_raises
 from .params import Params
 from .report import Report
 from .sglang_layout import Pages, pages_of
 from .space import Rank, Space
-
-T = TypeVar("T")
 
 SGLANG_FIELDS = ("backend_name", "module_path", "class_name", "interface_v1")
 """What SGLang's own factory reads of the same object."""
@@ -34,23 +32,6 @@ HEX = re.compile(r"(?:[0-9a-f]{2}){1,64}")
 
 log = logging.getLogger(__name__)
 _report = Report(log)
-
-
-def never_raises(otherwise: Callable[..., Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """A fault of ours is a miss; `otherwise` makes that of the call's arguments."""
-
-    def decorate(method: Callable[..., T]) -> Callable[..., T]:
-        @wraps(method)
-        def guarded(self: Any, *args: Any, **kwargs: Any) -> T:
-            try:
-                return method(self, *args, **kwargs)
-            except Exception as error:
-                _report.failed(type(error).__name__, f"{method.__name__} failed and counts as a miss: {error}")
-                return otherwise(*args)
-
-        return guarded
-
-    return decorate
 
 
 class KvreelHiCache(HiCacheStorage):
@@ -73,7 +54,7 @@ class KvreelHiCache(HiCacheStorage):
         if self._pages.geometry.order == "bytes":
             log.warning("pages of SGLang's %s pool are kept losslessly as bytes: their layout is not understood", self._pages.layout)
 
-    @never_raises(lambda keys, *rest: [False] * len(keys))
+    @never_raises(_report, lambda keys, *rest: [False] * len(keys))
     def batch_get_v1(self, keys: list[str], host_indices: torch.Tensor, extra_info: HiCacheStorageExtraInfo | None = None) -> list[bool]:
         pages = self._known_pages()
         buffer = torch.empty((len(keys), pages.page_bytes), dtype=torch.uint8)
@@ -84,17 +65,17 @@ class KvreelHiCache(HiCacheStorage):
                 self.mem_pool_host.set_from_flat_data_page(int(host_indices[place * pages.page_tokens]), data)
         return found
 
-    @never_raises(lambda keys, *rest: [False] * len(keys))
+    @never_raises(_report, lambda keys, *rest: [False] * len(keys))
     def batch_set_v1(self, keys: list[str], host_indices: torch.Tensor, extra_info: HiCacheStorageExtraInfo | None = None) -> list[bool]:
         pages = self._known_pages()
         values = [self.mem_pool_host.get_data_page(int(host_indices[place * pages.page_tokens])) for place in range(len(keys))]
         return self._store(pages, keys, values)
 
-    @never_raises(lambda *rest: None)
+    @never_raises(_report, lambda *rest: None)
     def get(self, key: str, target_location: torch.Tensor | None = None, target_sizes: Any = None) -> torch.Tensor | None:
         return self.batch_get([key], [target_location])[0]
 
-    @never_raises(lambda keys, *rest: [None] * len(keys))
+    @never_raises(_report, lambda keys, *rest: [None] * len(keys))
     def batch_get(
         self, keys: list[str], target_locations: Sequence[torch.Tensor | None] | None = None, target_sizes: Any = None
     ) -> list[torch.Tensor | None]:
@@ -112,11 +93,11 @@ class KvreelHiCache(HiCacheStorage):
                 results[place] = target
         return results
 
-    @never_raises(lambda *rest: False)
+    @never_raises(_report, lambda *rest: False)
     def set(self, key: str, value: torch.Tensor | None = None, target_location: Any = None, target_sizes: Any = None) -> bool:
         return value is not None and self.batch_set([key], [value])
 
-    @never_raises(lambda *rest: False)
+    @never_raises(_report, lambda *rest: False)
     def batch_set(
         self, keys: list[str], values: Sequence[torch.Tensor] | None = None, target_locations: Any = None, target_sizes: Any = None
     ) -> bool:
@@ -124,11 +105,11 @@ class KvreelHiCache(HiCacheStorage):
             return False
         return all(self._store(self._pages or Pages.of_tensor(values[0]), keys, values))
 
-    @never_raises(lambda *rest: False)
+    @never_raises(_report, lambda *rest: False)
     def exists(self, key: str) -> bool:
         return self.batch_exists([key]) == 1
 
-    @never_raises(lambda *rest: 0)
+    @never_raises(_report, lambda *rest: 0)
     def batch_exists(self, keys: list[str], extra_info: HiCacheStorageExtraInfo | None = None) -> int:
         """How many pages are there without a gap from the first on."""
         if self._pages is None:

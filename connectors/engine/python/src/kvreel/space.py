@@ -1,6 +1,6 @@
 """What tells two caches of the same tokens apart, as the daemon registers it: model, layout, adapter, salt, rank, quality."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 DTYPE_BYTES = {"bf16": 2, "f16": 2, "f32": 4, "f8_e4m3": 1, "f8_e5m2": 1, "u8": 1}
@@ -116,9 +116,6 @@ class Space:
     rank: Rank | None = None
     quality: str | None = None
     """Rung of the objects; None leaves it to the daemon."""
-
-    def with_salt(self, salt: str | None) -> "Space":
-        return replace(self, salt=salt or None)
 
     def to_json(self) -> dict[str, Any]:
         rank = {"index": self.rank.index, "of": self.rank.of} if self.rank else None

@@ -1,13 +1,11 @@
 """vLLM's KV connector: `"kv_connector": "KvreelConnector", "kv_connector_module_path": "kvreel.vllm_connector"`.
 
-With one cache group and one worker a prefix is loaded within the step that needs it, layer by layer. With several groups (models with sliding
-windows) or workers it is loaded between steps, because only there vLLM can take a failed load back.
+With one cache group and one worker a prefix is loaded within the step that needs it, layer by layer. With several groups (models with
+sliding windows) or workers it is loaded between steps, because only there vLLM can take a failed load back.
 """
 
 import logging
-from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.config import VllmConfig
@@ -24,6 +22,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput
 
 from .client import Client
+from .edge import never_raises
 from .report import Report
 from .vllm_messages import Handshake, StepMetadata
 from .vllm_options import Options
@@ -36,27 +35,8 @@ if TYPE_CHECKING:
     from vllm.v1.core.kv_cache_manager import KVCacheBlocks
     from vllm.v1.request import Request
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 _report = Report(log)
-
-
-def never_raises(otherwise: Callable[[], Any] = lambda: None) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """A fault of ours costs the engine a cache, not a request."""
-
-    def decorate(method: Callable[..., T]) -> Callable[..., T]:
-        @wraps(method)
-        def guarded(*args: Any, **kwargs: Any) -> T:
-            try:
-                return method(*args, **kwargs)
-            except Exception as error:
-                _report.failed(type(error).__name__, f"{method.__name__} failed, the engine goes on without its cache: {error}")
-                return otherwise()
-
-        return guarded
-
-    return decorate
 
 
 class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
@@ -89,7 +69,7 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
 
     # The worker's half.
 
-    @never_raises()
+    @never_raises(_report)
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         if self._reason is not None:
             return
@@ -104,7 +84,7 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
                     "the pages of %s are of a layout that is not understood: they are stored losslessly as bytes", part.layers[0].name
                 )
 
-    @never_raises()
+    @never_raises(_report)
     def get_handshake_metadata(self) -> KVConnectorHandshakeMetadata | None:
         return Handshake([part.part for part in self._parts]) if self._parts else None
 
@@ -117,13 +97,13 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
         if self._worker is not None:
             self._worker.wait(layer_name)
 
-    @never_raises()
+    @never_raises(_report)
     def save_kv_layer(self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: Any, **kwargs: Any) -> None:
         step = self._step()
         if self._worker is not None and step is not None:
             self._worker.save(layer_name, step)
 
-    @never_raises()
+    @never_raises(_report)
     def wait_for_save(self) -> None:
         step = self._step()
         if self._worker is not None and step is not None:
@@ -148,17 +128,18 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
             found = [worker for worker in metadata.values() if isinstance(worker, Handshake)]
             self._scheduler.know_parts([part for worker in found for part in worker.parts])
 
-    @never_raises()
+    @never_raises(_report)
     def on_new_request(self, request: "Request") -> None:
         if self._scheduler is not None:
             self._scheduler.add(request)
 
-    @never_raises(lambda: (0, False))
+    @never_raises(_report, lambda *_: (0, False))
     def get_num_new_matched_tokens(self, request: "Request", num_computed_tokens: int) -> tuple[int | None, bool]:
         if self._scheduler is None:
             return 0, False
         return self._scheduler.matched_tokens(request, num_computed_tokens)
 
+    # Not guarded, and neither is what takes its loads on: the engine counts on tokens that it was promised.
     def update_state_after_alloc(self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int) -> None:
         if self._scheduler is not None and num_external_tokens > 0:
             self._scheduler.allocated(request, blocks.get_block_ids(), num_external_tokens)
@@ -166,16 +147,16 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
         return self._scheduler.plan_step(scheduler_output) if self._scheduler is not None else StepMetadata()
 
-    @never_raises()
+    @never_raises(_report)
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         if self._scheduler is not None and connector_output.invalid_block_ids:
             self._scheduler.failed()
 
-    @never_raises(lambda: (False, None))
+    @never_raises(_report, lambda *_: (False, None))
     def request_finished(self, request: "Request", block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         return self.request_finished_all_groups(request, (block_ids,))
 
-    @never_raises(lambda: (False, None))
+    @never_raises(_report, lambda *_: (False, None))
     def request_finished_all_groups(self, request: "Request", block_ids: tuple[list[int], ...]) -> tuple[bool, dict[str, Any] | None]:
         """Blocks may be freed at once: what is stored has been copied by then."""
         if self._scheduler is not None:
@@ -194,7 +175,7 @@ class KvreelConnector(KVConnectorBase_V1, SupportsHMA):
         """What is not saved is a miss later on."""
         return False
 
-    @never_raises()
+    @never_raises(_report)
     def shutdown(self) -> None:
         if self._worker is not None:
             self._worker.close()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 def longest(answers: Sequence[tuple[str, int | None]], first: int, chunk_tokens: int, is_hit: str = "1") -> int:
     """The number of chunks, from the prompt's begin, up to which every part has what it needs; `first` if none more than the engine has.
 
-    `answers` are, for each part, a character a chunk and how far back its layers look. The engine has all chunks before `first`. A part with a
-    window needs only the chunks that the next token looks at.
+    `answers` are, for each part, a character a chunk and how far back its layers look. The engine has all chunks before `first`. A part
+    with a window needs only the chunks that the next token looks at.
     """
     total = min((len(answer) for answer, _ in answers), default=0)
     best = first

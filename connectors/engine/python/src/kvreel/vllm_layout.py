@@ -1,7 +1,8 @@
 """How vLLM's pages of one layer become bytes of a chunk, and back.
 
-vLLM shows every cache as [blocks, kv_heads, block_tokens, content]; what `content` holds is the attention backend's affair. Pages are put into an
-order that the daemon understands, K and V apart and a token in a row, because it codes that better; pages of an unknown backend stay as they are.
+vLLM shows every cache as [blocks, kv_heads, block_tokens, content]; what `content` holds is the attention backend's affair. Pages are put
+into an order that the daemon understands, K and V apart and a token in a row, because it codes that better; pages of an unknown backend
+stay as they are.
 
 On x86 CPUs a page of one head is K as [head_dim][block_tokens], so with a token in a column, then V as [block_tokens][head_dim].
 """

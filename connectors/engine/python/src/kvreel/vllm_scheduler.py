@@ -1,5 +1,6 @@
 """The scheduler's half of the connector: which chunks a request can load, which it completes. Never waits for the daemon."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,14 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.request import Request
 
 from .client import Client
+from .edge import never_raises
+from .report import Report
 from .vllm_lookups import Lookup, Lookups
 from .vllm_messages import Load, Save, StepMetadata
 from .vllm_options import Options
 from .vllm_parts import Part
+
+_report = Report(logging.getLogger(__name__))
 
 LOOKUP_SHARE = 0.5
 """Of the deadline so much is for finding out, from the request's arrival on, and the rest for loading, from its turn on."""
@@ -115,6 +120,7 @@ class SchedulerHalf:
     def close(self) -> None:
         self._lookups.close()
 
+    @never_raises(_report, lambda *_: [])
     def _saves(self, output: SchedulerOutput) -> list[Save]:
         cached = output.scheduled_cached_reqs
         computed = dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))

@@ -1,7 +1,7 @@
-"""vLLM's secondary tier: `"secondary_tiers": [{"type": "KvreelTier", "module_path": "kvreel.vllm_tier", "address": ...}]` of the OffloadingConnector.
+"""A secondary tier of vLLM's OffloadingConnector: `{"type": "KvreelTier", "module_path": "kvreel.vllm_tier", "address": ...}`.
 
-Runs in the scheduler's process, so nothing here waits for the daemon but threads of its own. What a row of vLLM's host memory holds depends on its
-offloading worker; it is stored as bytes, losslessly, apart by all that shapes it.
+Runs in the scheduler's process, so nothing here waits for the daemon but threads of its own. What a row of vLLM's host memory holds depends
+on its offloading worker; it is stored as bytes, losslessly, apart by all that shapes it.
 """
 
 import hashlib
