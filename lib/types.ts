@@ -10,6 +10,7 @@ export type Dtype = 'bf16' | 'f16' | 'f32' | 'f8_e4m3' | 'f8_e5m2' | 'u8';
  * - `mla`: [layers][tokens][head_dim]; one latent plane a layer, no V, kv_heads = 1.
  * - `vllm_cpu_pages`: [layers][blocks][kv_heads][2][block_tokens][head_dim]; vLLM's CPU attention pages.
  * - `vllm_cpu_rows`: [layers][tokens][kv_heads][2 * head_dim] gathered row by row from those pages, where a row is not a token.
+ *   vLLM 0.32 on x86 keeps a page's K as [head_dim][block_tokens]: such memory is restored bit by bit, but give it no `rope` and no lossy rung.
  * - `sglang_layer_first`: [blocks][2][layers][block_tokens][kv_heads][head_dim].
  * - `sglang_page_first`: [blocks][2][block_tokens][layers][kv_heads][head_dim].
  * - `bytes`: not understood. Coded losslessly as bytes, never guessed at.
