@@ -3,7 +3,7 @@ import type { Namespace } from '../../../lib/store/namespace.js';
 import { readSpace } from '../daemon/space.js';
 import { compareKeys, keysReport, REPORT, seedWarning, type KeysDifference, type KeysReport } from '../doctor/keys-report.js';
 import { UsageError, type Call, type Command } from './command.js';
-import { readWholeFile } from './input-file.js';
+import { readJsonFile } from './json-file.js';
 import { list, table } from './table.js';
 import { version } from './version.js';
 
@@ -35,7 +35,7 @@ export const doctorCommand: Command = {
 async function spaceOf(call: Call): Promise<Namespace | undefined> {
   const path = call.text('space');
   if (path === undefined) return undefined;
-  const value = await readJson(path, call);
+  const value = await readJsonFile(path, call);
   try {
     return readSpace(value, 'exact');
   } catch (cause) {
@@ -44,20 +44,11 @@ async function spaceOf(call: Call): Promise<Namespace | undefined> {
 }
 
 async function readReport(path: string, call: Call): Promise<KeysReport> {
-  const value = await readJson(path, call);
+  const value = await readJsonFile(path, call);
   if (typeof value !== 'object' || value === null || !('report' in value) || value.report !== REPORT) {
     throw new UsageError(`${path}: expected what \`kvreel doctor --keys --json\` printed on another node, with a version of kvreel that compares them as this one does (${REPORT})`);
   }
   return value as KeysReport;
-}
-
-async function readJson(path: string, call: Call): Promise<unknown> {
-  const text = new TextDecoder().decode(await readWholeFile(path, call));
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new UsageError(`${path}: expected JSON: ${cause instanceof Error ? cause.message : ''}`, { cause });
-  }
 }
 
 function reportText({ versions, python_hash_seed: seed, hashes, names, space }: KeysReport): string {

@@ -1,6 +1,6 @@
 // The settings of `kvreel serve`: flags, then KVREEL_* of the environment, then one JSON file.
 import { makeCall, UsageError, type Call, type Command } from './command.js';
-import { readWholeFile } from './input-file.js';
+import { readJsonFile } from './json-file.js';
 
 /** The call as if all settings had been flags; what is wrong in one of another origin says where that is. */
 export async function withAllSettings(command: Command, call: Call): Promise<Call> {
@@ -28,13 +28,7 @@ export async function withAllSettings(command: Command, call: Call): Promise<Cal
 }
 
 async function readConfig(path: string, call: Call): Promise<Record<string, unknown>> {
-  const text = new TextDecoder().decode(await readWholeFile(path, call));
-  let config: unknown;
-  try {
-    config = JSON.parse(text);
-  } catch (cause) {
-    throw new UsageError(`${path}: expected JSON: ${cause instanceof Error ? cause.message : ''}`, { cause });
-  }
+  const config = await readJsonFile(path, call);
   if (typeof config !== 'object' || config === null || Array.isArray(config)) throw new UsageError(`${path}: expected one JSON object, as in {"store": "fs:///var/cache/kv", "socket": "/run/kvreel.sock"}`);
   return config as Record<string, unknown>;
 }
