@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { faultyWorld } from './faulty-world.js';
+import { faultyWorld, type FaultyWorld } from './faulty-world.js';
 import { CHUNK_TOKENS, fullChunks } from './prompts.js';
 import { filesystemStore } from './stores.js';
 import { stored } from './stored.js';
@@ -10,9 +10,8 @@ import { stored } from './stored.js';
 /** A hundredth of 1 Gbit/s. */
 const SLOW = { kind: 'bandwidth', bytesPerSecond: 1_250_000 } as const;
 
-describe('the same tokens', () => {
-  const { prompt, engine, daemon, proxy, complete, restartDaemon, passing, expectSame } = faultyWorld('smollm2');
-
+/** What every model has to come through. */
+function comesThrough({ prompt, daemon, proxy, complete, restartDaemon, passing, expectSame }: FaultyWorld): void {
   it('from a hit', async () => {
     await restartDaemon();
     const hit = await complete();
@@ -37,6 +36,12 @@ describe('the same tokens', () => {
     expectSame(await running);
     await proxy().set(undefined);
   });
+}
+
+describe('the same tokens', () => {
+  const world = faultyWorld('smollm2');
+  const { prompt, engine, daemon, proxy, complete, restartDaemon, passing, expectSame } = world;
+  comesThrough(world);
 
   it('when the daemon is killed in the middle of a lookup', async () => {
     await restartDaemon();
@@ -91,34 +96,7 @@ describe('the same tokens', () => {
 });
 
 // Loads run between steps, and vLLM is told of whole requests that have failed, not of blocks.
-describe('the same tokens of a model with several cache groups', () => {
-  const { prompt, daemon, proxy, complete, restartDaemon, passing, expectSame } = faultyWorld('gemma3');
-
-  it('from a hit', async () => {
-    await restartDaemon();
-    const hit = await complete();
-    expect(hit.cached).toBe(fullChunks(prompt));
-    expectSame(hit);
-  });
-
-  it('over a link at a hundredth of its speed', async () => {
-    await restartDaemon();
-    await proxy().set(SLOW);
-    expectSame(await complete());
-    await proxy().set(undefined);
-  });
-
-  it('when the daemon is killed in the middle of a load', async () => {
-    await restartDaemon();
-    await proxy().set(SLOW);
-    const some = passing('toClient', SLOW.bytesPerSecond / 4);
-    const running = complete();
-    await some();
-    await daemon().kill();
-    expectSame(await running);
-    await proxy().set(undefined);
-  });
-});
+describe('the same tokens of a model with several cache groups', () => comesThrough(faultyWorld('gemma3')));
 
 /** Flips a bit in the middle of each file; how many there were. */
 function flipAll(directory: string): number {
