@@ -3,9 +3,8 @@
 import type * as sdk from '@aws-sdk/client-s3';
 import { abortable } from '../abortable.js';
 import { failureOf, LENGTH_HEADER } from './answer.js';
-import type { CredentialSource } from './credentials.js';
 import { failedAnswer, notS3, S3Failure } from './failure.js';
-import type { S3Settings } from './options.js';
+import type { S3Credentials, S3Settings } from './options.js';
 import { collect } from './sink.js';
 import type { Transport, WireRequest } from './transport.js';
 import { withQuery } from './uri.js';
@@ -56,7 +55,7 @@ export interface Control {
   /** Forgets an upload and its parts; one that is gone is no failure. */
   dropUpload(name: string, uploadId: string, signal: AbortSignal | undefined): Promise<void>;
   /** Credentials from the SDK's chain, which keeps them until shortly before their end. */
-  readonly chain: CredentialSource;
+  readonly chain: () => Promise<S3Credentials>;
   close(): Promise<void>;
 }
 
@@ -64,7 +63,7 @@ export interface Control {
 const PAGE_BYTES = 8 << 20;
 
 /** `credentials` are those of the options, or of `chain`. */
-export function control(settings: S3Settings, { exchange }: Transport, credentials: CredentialSource): Control {
+export function control(settings: S3Settings, { exchange }: Transport, credentials: () => Promise<S3Credentials>): Control {
   const { bucket: Bucket, endpoint, origin, region, isPathStyle } = settings;
   let loaded: Promise<{ readonly client: sdk.S3Client; readonly commands: typeof sdk }> | undefined;
 

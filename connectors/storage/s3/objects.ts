@@ -1,6 +1,5 @@
 // Objects over signed requests of our own: the way of the bytes, and of what must be quick.
 import type { ByteRange, GetOptions } from '../../../lib/store/connector.js';
-import { abortable } from '../abortable.js';
 import { placeRead } from '../arguments.js';
 import { errorCode, failureOf, LENGTH_HEADER, valueBytes } from './answer.js';
 import type { UploadedPart } from './control.js';
@@ -39,7 +38,7 @@ export function objects(settings: S3Settings, sign: Signer, { gets, others }: { 
 
   async function send(request: PlainRequest, receive: Receive, signal: AbortSignal | undefined): Promise<Answer> {
     const { exchange } = request.method === 'GET' ? gets : others;
-    return exchange(await abortable(sign(request), signal), receive, signal); // credentials may never come
+    return exchange(await sign(request, signal), receive, signal);
   }
 
   /** Whether the answer says that there is no such object, but a bucket. */
@@ -135,5 +134,5 @@ export function objects(settings: S3Settings, sign: Signer, { gets, others }: { 
 
 function rangeRequest(name: string, { offset, length }: ByteRange): PlainRequest {
   const last = Math.min(offset + length - 1, Number.MAX_SAFE_INTEGER);
-  return { method: 'GET', name, headers: { ...NO_PAYLOAD, range: `bytes=${offset}-${last}` } };
+  return { method: 'GET', name, headers: NO_PAYLOAD, range: `bytes=${offset}-${last}` };
 }
