@@ -36,7 +36,10 @@ export interface Comparison {
 export const MIB = 2 ** 20;
 /** Calls in flight, as a fetch of a run has them. */
 export const IN_FLIGHT = 4;
-const ROUND_BYTES = 64 * MIB;
+/** A round of the fastest gets takes some 15 ms: less is not measured but guessed. */
+const ROUND_BYTES = { put: 64 * MIB, get: 256 * MIB };
+/** Gets before the first that counts: a client that serves has its code compiled, which takes a few hundred calls. */
+const WARM_UP_GETS = 512;
 /** Bytes that the keys of a comparison hold together: few enough to stay in a processor's cache, so that the client is measured and not the memory. */
 export const HOT_BYTES = 8 * MIB;
 
@@ -47,17 +50,19 @@ export function patternOf(bytes: number): Uint8Array {
 
 /** Lets the clients take turns: puts first, then gets. Closes them. */
 export async function compareTransfers({ store, value, clients, rounds }: Comparison): Promise<TransferRow[]> {
-  const calls = Math.ceil(ROUND_BYTES / value.byteLength);
   const memory = Array.from({ length: IN_FLIGHT }, () => new Uint8Array(value.byteLength));
   const rows: TransferRow[] = [];
   try {
     for (const verb of ['put', 'get'] as const) {
+      const calls = Math.ceil(ROUND_BYTES[verb] / value.byteLength);
       const taking = clients.filter((client) => client[verb] !== undefined);
       const samples = new Map(taking.map(({ name }) => [name, [] as Sample[]]));
+      const workOf = (client: Client) => (index: number, lane: Uint8Array): Promise<unknown> => (verb === 'get' ? client.get?.(index, lane) : client.put?.(index, value)) ?? Promise.resolve();
+      if (verb === 'get') for (const client of taking) await inFlight(workOf(client), WARM_UP_GETS, memory);
       for (let round = 0; round <= rounds; round++) {
         const turn = round % Math.max(1, taking.length);
         for (const client of [...taking.slice(turn), ...taking.slice(0, turn)]) {
-          const work = (index: number, lane: Uint8Array): Promise<unknown> => (verb === 'get' ? client.get?.(index, lane) : client.put?.(index, value)) ?? Promise.resolve();
+          const work = workOf(client);
           await inFlight(work, calls / 2, memory); // so that nobody pays for the garbage of the one before
           const sample = await measure(() => inFlight(work, calls, memory));
           if (round > 0) samples.get(client.name)?.push(sample); // the first round warms up
