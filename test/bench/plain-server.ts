@@ -18,7 +18,7 @@ const server = createServer((request, response) => {
     memory.set(piece.subarray(0, memory.length - at), at);
     at = (at + piece.length) % memory.length;
   });
-  request.on('end', () => response.end());
+  request.on('end', () => response.writeHead(200, { 'content-length': 0 }).end());
 });
 server.listen(socket, () => console.log('listening'));
 process.once('SIGTERM', () => server.close());

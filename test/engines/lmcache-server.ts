@@ -1,4 +1,5 @@
 // A real `lmcache server` with our L2 adapter, in a process of its own.
+import { randomUUID } from 'node:crypto';
 import { ask, freePort, startServer, type TestServer } from '../servers/server.js';
 import { documentedJson, documentedWords } from './documented.js';
 import { provideEnvironment } from './environment.js';
@@ -36,9 +37,9 @@ export async function startLmcacheServer(socket: string, tensors?: Tensors): Pro
     command: python,
     args: ({ port }) => [
       ...['-m', 'lmcache.cli.main', 'server', '--host', '127.0.0.1', '--port', String(port), '--http-host', '127.0.0.1', '--http-port', String(httpPort)],
-      // The last word counts: less memory than the page takes, and nothing kept in it.
+      // The last word counts: less memory than the page takes, of this server alone, and nothing kept in it.
       ...documentedWords('vllm-lmcache.md', 'lmcache server', '--l2-adapter'),
-      ...['--l1-size-gb', '0.5', '--l2-store-policy', 'skip_l1', '--l2-adapter', JSON.stringify(adapter)],
+      ...['--shm-name', randomUUID(), '--l1-size-gb', '0.5', '--l2-store-policy', 'skip_l1', '--l2-adapter', JSON.stringify(adapter)],
     ],
     isReady: async () => (await get('/healthcheck')).startsWith('HTTP/1.1 200'),
     startLimitMs: 120_000,

@@ -1,14 +1,15 @@
-// The quick start of docs/vllm.md as it stands there, with paths of the test's own: a long prompt, a restart of everything, the same prompt.
+// The quick starts of docs/vllm.md and docs/vllm-lmcache.md as they stand there, with paths and ports of the test's own: a long prompt, a
+// restart of everything, the same prompt.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { dirname, join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
 import { blocksOf } from '../docs/blocks.js';
-import { ask as askSocket, freePort, type TestServer } from '../servers/server.js';
+import { ask as askSocket, freePort } from '../servers/server.js';
 import { newSocket, startDaemon } from './daemon.js';
 import { provideEnvironment, ROOT } from './environment.js';
-import { filesystemStore } from './stores.js';
+import { filesystemStore, type Store } from './stores.js';
 
 const MODEL = 'HuggingFaceTB/SmolLM2-135M-Instruct';
 const SOCKET = '/run/kvreel/kvreel.sock';
@@ -16,10 +17,13 @@ const PROMPT_CHARACTERS = 6_000;
 /** Full chunks of that at least. */
 const CHUNKS = 4;
 
-const store = filesystemStore();
-const socket = newSocket();
-let daemon: TestServer | undefined;
-let stopEngine = async (): Promise<void> => undefined;
+/** What runs, the last one first. */
+const running: TestProcess[] = [];
+
+/** Something that can be stopped. */
+interface TestProcess {
+  stop(): Promise<void>;
+}
 
 interface Answer {
   readonly text: string;
@@ -27,13 +31,11 @@ interface Answer {
   readonly seconds: number;
 }
 
-/** The page's command that starts the engine. */
-function documentedCommand(): string {
-  const [block] = blocksOf(readFileSync(join(ROOT, 'docs/vllm.md'), 'utf8')).filter(({ language }) => language === 'sh');
-  const command = block?.code.slice(block.code.indexOf('python -m vllm')).trim() ?? '';
-  expect(command).toContain(MODEL);
-  expect(command).toContain(SOCKET);
-  return command;
+/** A page's command, from its first words to where the next one begins. */
+function documentedCommand(page: string, words: string): string {
+  const code = blocksOf(readFileSync(join(ROOT, 'docs', page), 'utf8')).find(({ language }) => language === 'sh')?.code ?? '';
+  const [, command] = new RegExp(`^(${words}.*(?:\\n .*)*)`, 'm').exec(code) ?? [];
+  return command?.replace(/ &$/, '') ?? expect.fail(`docs/${page} has no ${words}`);
 }
 
 /** Waits until something is so, for as long as the test may take. */
@@ -41,36 +43,49 @@ async function until(isSo: () => Promise<boolean>): Promise<void> {
   while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, 100));
 }
 
-/** Starts the engine by the page's command; stops it as an operator does, so that its own processes end too. */
-async function startEngineServer(port: number): Promise<() => Promise<void>> {
-  const { python, model, env } = provideEnvironment();
-  const ours = `--port ${port} --host 127.0.0.1 --dtype float32 --enforce-eager --max-model-len 4096 --enable-prompt-tokens-details`;
-  const command = documentedCommand().replace('python', python).replace(MODEL, model('smollm2')).replace(SOCKET, socket);
-  const offline = { HF_HUB_OFFLINE: '1', VLLM_NO_USAGE_STATS: '1', VLLM_CPU_KVCACHE_SPACE: '1' };
-  const child = spawn('bash', ['-c', `exec ${command} ${ours}`], { env: { ...process.env, ...env, ...offline }, stdio: ['ignore', 'pipe', 'pipe'] });
+/** Starts a server by a page's command; stops it as an operator does, so that its own processes end too. */
+async function start(command: string, url: string): Promise<TestProcess> {
+  const { python, env } = provideEnvironment();
+  const quiet = { HF_HUB_OFFLINE: '1', VLLM_NO_USAGE_STATS: '1', VLLM_CPU_KVCACHE_SPACE: '1', LMCACHE_TRACK_USAGE: 'false' };
+  const path = `${dirname(python)}:${process.env.PATH}`;
+  const child = spawn('bash', ['-c', `exec ${command}`], { env: { ...process.env, ...env, ...quiet, PATH: path }, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text: Buffer) => (said = `${said}${text.toString()}`.slice(-10_000)));
   const ended = once(child, 'exit');
-  const isReady = async (): Promise<boolean> => (await fetch(`http://127.0.0.1:${port}/health`).catch(() => undefined))?.ok === true;
+  const isReady = async (): Promise<boolean> => (await fetch(url).catch(() => undefined))?.ok === true;
   await until(async () => child.exitCode !== null || (await isReady()));
-  if (child.exitCode !== null) throw new Error(`the engine ended:\n${said}`);
-  return async () => {
-    child.kill('SIGTERM');
-    await ended;
+  if (child.exitCode !== null) throw new Error(`${command} ended:\n${said}`);
+  return {
+    async stop() {
+      child.kill('SIGTERM');
+      await ended;
+    },
   };
 }
 
-/** Starts daemon and engine, asks, and ends both. */
-async function ask(): Promise<Answer> {
-  const port = await freePort();
-  daemon = await startDaemon(socket, store);
-  stopEngine = await startEngineServer(port);
-  const model = provideEnvironment().model('smollm2');
+/** Starts what docs/vllm-lmcache.md has between daemon and engine, and gives what the engine is told of its port. */
+async function startLmcache(socket: string): Promise<string> {
+  const [port, httpPort] = [await freePort(), await freePort()];
+  const ours = `--host 127.0.0.1 --port ${port} --http-host 127.0.0.1 --http-port ${httpPort} --l1-size-gb 0.5 --shm-name quickstart-${port}`;
+  const command = documentedCommand('vllm-lmcache.md', 'lmcache server').replace('lmcache', 'python -m lmcache.cli.main').replace(SOCKET, socket);
+  running.unshift(await start(`${command} ${ours}`, `http://127.0.0.1:${httpPort}/healthcheck`));
+  return `"kv_connector_extra_config": {"lmcache.mp.host": "tcp://127.0.0.1", "lmcache.mp.port": ${port}}, `;
+}
+
+/** Starts everything, asks, and ends everything. */
+async function ask(page: string, store: Store): Promise<Answer> {
+  const socket = newSocket();
+  running.unshift(await startDaemon(socket, store));
+  const more = page === 'vllm-lmcache.md' ? await startLmcache(socket) : '';
+  const [port, model] = [await freePort(), provideEnvironment().model('smollm2')];
+  const ours = `--port ${port} --host 127.0.0.1 --dtype float32 --enforce-eager --max-model-len 4096 --enable-prompt-tokens-details`;
+  const command = documentedCommand(page, 'python -m vllm').replace(MODEL, model).replace(SOCKET, socket).replace('"kv_role"', `${more}"kv_role"`);
+  running.unshift(await start(`${command} ${ours}`, `http://127.0.0.1:${port}/health`));
   const body = JSON.stringify({ model, prompt: readFileSync(join(ROOT, 'LICENSE'), 'utf8').slice(0, PROMPT_CHARACTERS), max_tokens: 12, temperature: 0 });
-  const start = performance.now();
+  const began = performance.now();
   const response = await fetch(`http://127.0.0.1:${port}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
   const { choices, usage } = (await response.json()) as { choices: { text: string }[]; usage: { prompt_tokens_details?: { cached_tokens?: number } | null } };
-  const seconds = (performance.now() - start) / 1000;
+  const seconds = (performance.now() - began) / 1000;
   // The engine stores behind the answer's back.
   await until(async () => Number(/"objects":(\d+)/.exec(await askSocket(socket, 'GET /v1/usage HTTP/1.1\r\nHost: daemon\r\nConnection: close\r\n\r\n'))?.[1]) >= CHUNKS);
   await stopAll();
@@ -78,25 +93,24 @@ async function ask(): Promise<Answer> {
 }
 
 async function stopAll(): Promise<void> {
-  await stopEngine();
-  stopEngine = async () => undefined;
-  await daemon?.stop();
-  daemon = undefined;
+  for (const one of running.splice(0)) await one.stop();
 }
 
-afterAll(async () => {
-  await stopAll();
-  await store.stop();
-});
+afterEach(stopAll);
 
-describe('the quick start of docs/vllm.md', () => {
-  it('says the same after a restart, from the store', async () => {
-    const first = await ask();
-    const second = await ask();
-    console.log(`quick start: ${second.cached} tokens from the store, ${first.seconds.toFixed(2)} s and then ${second.seconds.toFixed(2)} s`);
-    expect(first.cached).toBe(0);
-    expect(second.cached).toBeGreaterThanOrEqual(CHUNKS * 256);
-    expect(second.text).toBe(first.text);
-    expect(second.text).not.toBe('');
+describe('a quick start', () => {
+  it.each(['vllm.md', 'vllm-lmcache.md'])('docs/%s says the same after a restart, from the store', async (page) => {
+    const store = filesystemStore();
+    try {
+      const first = await ask(page, store);
+      const second = await ask(page, store);
+      console.log(`${page}: ${second.cached} tokens from the store, ${first.seconds.toFixed(2)} s and then ${second.seconds.toFixed(2)} s`);
+      expect(first.cached).toBe(0);
+      expect(second.cached).toBeGreaterThanOrEqual(CHUNKS * 256);
+      expect(second.text).toBe(first.text);
+      expect(second.text).not.toBe('');
+    } finally {
+      await store.stop();
+    }
   });
 });

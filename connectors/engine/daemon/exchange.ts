@@ -64,10 +64,12 @@ export function makeExchange(request: IncomingMessage, response: ServerResponse,
   };
 }
 
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
 /** JSON in UTF-8. Throws KV_INVALID_INPUT, which repeats nothing of it. */
 export function parseJson(bytes: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return JSON.parse(UTF8.decode(bytes));
   } catch {
     throw invalid('expected the body to be JSON in UTF-8');
   }

@@ -71,23 +71,14 @@ export function makeLooks(connector: StorageConnector, presence: PresenceTable, 
     }
   }
 
-  const answer = (space: string, hashes: readonly string[]): string => {
-    let hits = '';
-    for (const hash of hashes) {
-      const isPresent = presence.of(space, hash);
-      hits += isPresent === undefined ? '?' : isPresent ? '1' : '0';
-    }
-    return hits;
-  };
-
   return {
     async lookup(space, hashes, waitMs, signal) {
-      const first = answer(space, hashes);
+      const first = presence.of(space, hashes);
       if (!first.includes('?')) return first;
       const looks = hashes.filter((_, i) => first[i] === '?').map((hash) => ask(space, hash));
       if (waitMs === 0) return first;
       await withinTime(Promise.all(looks), waitMs, signal);
-      return answer(space, hashes);
+      return presence.of(space, hashes);
     },
 
     async exists(space, hashes, signal) {

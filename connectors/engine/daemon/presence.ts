@@ -7,11 +7,9 @@ const ABSENT_MS = 5_000;
 /** Chunks that are known of at once; about 150 bytes each. */
 const MAX_KNOWN = 2 ** 20;
 
-/** True: there. False: not there. Undefined: not known (any more). */
-export type Presence = boolean | undefined;
-
 export interface PresenceTable {
-  of(space: string, hash: string): Presence;
+  /** A character a hash: `1` there, `0` not there, `?` not known (any more). */
+  of(space: string, hashes: readonly string[]): string;
   note(space: string, hash: string, isPresent: boolean): void;
 }
 
@@ -34,9 +32,15 @@ export function presenceTable(now: () => number): PresenceTable {
   }
 
   return {
-    of(space, hash) {
-      const until = spaces.get(space)?.get(hash);
-      return until === undefined || Math.abs(until) <= now() ? undefined : until > 0;
+    of(space, hashes) {
+      const ends = spaces.get(space);
+      const time = now();
+      let found = '';
+      for (const hash of hashes) {
+        const until = ends?.get(hash);
+        found += until === undefined || Math.abs(until) <= time ? '?' : until > 0 ? '1' : '0';
+      }
+      return found;
     },
     note(space, hash, isPresent) {
       let hashes = spaces.get(space);

@@ -48,6 +48,6 @@ function prefixOf(hits: string): number {
 
 function countOf(hits: string, wanted: string): number {
   let count = 0;
-  for (const hit of hits) if (hit === wanted) count++;
+  for (let at = hits.indexOf(wanted); at !== -1; at = hits.indexOf(wanted, at + 1)) count++;
   return count;
 }
