@@ -54,7 +54,7 @@ export async function shimBench({ rounds, note }: BenchContext): Promise<BenchRe
       rows.push(...(await transfers({ client, space, socket, plainSocket, bytes, rounds })));
     }
     note('shim: lookups');
-    const lookup = await lookups(client, [socket, plainSocket], space);
+    const lookup = await lookups({ client, space, sockets: [socket, plainSocket], rounds });
     client.close();
     note('shim: hits');
     const hits = await hitTimes(folder, children);
@@ -173,21 +173,36 @@ interface Times {
   readonly p99: number;
 }
 
-/** Lookups of a whole prefix, beside a plain server that takes the same request and says nothing. */
-async function lookups(client: Client, [socket, plainSocket]: readonly [string, string], space: string): Promise<Times[]> {
+interface LookupBench {
+  readonly client: Client;
+  readonly space: string;
+  /** Of the daemon and of the plain server. */
+  readonly sockets: readonly [string, string];
+  readonly rounds: number;
+}
+
+/** Lookups of a whole prefix, beside a plain server that takes the same request and says nothing: medians of the rounds, each of so many. */
+async function lookups({ client, space, sockets, rounds }: LookupBench): Promise<Times[]> {
   const hashes = Array.from({ length: HASHES }, (_, i) => `a${i.toString(16).padStart(63, '0')}`);
   const look = JSON.stringify({ space, hashes });
-  const [ours, theirs]: [number[], number[]] = [[], []];
-  const [daemon, plain] = [await bareClient(socket), await bareClient(plainSocket)];
-  for (let i = 0; i < LOOKUPS; i++) {
+  const [daemon, plain] = [await bareClient(sockets[0]), await bareClient(sockets[1])];
+  const [ours, theirs]: [Times[], Times[]] = [[], []];
+  for (let round = 0; round <= rounds; round++) {
     // What is absent is forgotten after some seconds and looked for again.
-    if (i % 500 === 0) await client.json('POST', '/v1/lookup', { space, hashes, wait_ms: 10_000 });
-    ours.push(await msOf(() => daemon.post('/v1/lookup', look)));
-    theirs.push(await msOf(() => plain.post('/', look)));
+    await client.json('POST', '/v1/lookup', { space, hashes, wait_ms: 10_000 });
+    const [lookupMs, plainMs]: [number[], number[]] = [[], []];
+    for (let i = 0; i < LOOKUPS; i++) {
+      lookupMs.push(await msOf(() => daemon.post('/v1/lookup', look)));
+      plainMs.push(await msOf(() => plain.post('/', look)));
+    }
+    if (round === 0) continue; // it warms up
+    ours.push(timesOf('', lookupMs));
+    theirs.push(timesOf('', plainMs));
   }
   daemon.close();
   plain.close();
-  return [timesOf(`lookup of ${HASHES} hashes`, ours), timesOf('the same request to a plain server', theirs)];
+  const middle = (what: string, times: readonly Times[]): Times => ({ what, p50: spread(times.map(({ p50 }) => p50)).median, p99: spread(times.map(({ p99 }) => p99)).median });
+  return [middle(`lookup of ${HASHES} hashes`, ours), middle('the same request to a plain server', theirs)];
 }
 
 /** A client that costs next to nothing, so that the server is measured: one request at a time over one connection, whose answers say their length. */
