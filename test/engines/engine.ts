@@ -28,6 +28,14 @@ export interface Completion {
   readonly reason: string;
 }
 
+/** What the next token may be. */
+export interface Next {
+  /** Tokens of the prompt that were not computed. */
+  readonly cached: number;
+  /** Natural logarithm of the probability of each token. */
+  readonly logprobs: readonly number[];
+}
+
 /** What the connector has counted since the engine started. */
 export interface Counts {
   readonly stored: number;
@@ -52,6 +60,9 @@ export interface EngineSettings {
 export interface Engine {
   /** Completes prompts greedily as one batch, `count` tokens each. */
   complete(prompts: readonly Prompt[], count: number): Promise<Completion[]>;
+  next(prompt: Prompt): Promise<Next>;
+  /** A digest of what all layers hold of each full block in the engine's own prefix cache, by the block's hash. */
+  pages(): Promise<Readonly<Record<string, string>>>;
   /** Empties the engine's own prefix cache. */
   forget(): Promise<void>;
   counts(): Promise<Counts>;
@@ -95,6 +106,11 @@ export async function startEngine(settings: EngineSettings): Promise<Engine> {
   await answer();
   return {
     complete: async (prompts, count) => (await ask<{ results: Completion[] }>({ do: 'generate', prompts, new: count })).results,
+    async next(prompt) {
+      const { results } = await ask<{ results: [Next] }>({ do: 'generate', prompts: [prompt], new: 1, logprobs: true });
+      return results[0];
+    },
+    pages: async () => (await ask<{ pages: Record<string, string> }>({ do: 'pages' })).pages,
     forget: async () => void (await ask({ do: 'forget' })),
     counts: () => ask<Counts>({ do: 'counts' }),
     log: () => said,

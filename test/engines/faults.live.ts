@@ -6,6 +6,7 @@ import { faultyWorld, type FaultyWorld } from './faulty-world.js';
 import { CHUNK_TOKENS, fullChunks } from './prompts.js';
 import { filesystemStore } from './stores.js';
 import { stored } from './stored.js';
+import { byLmcache } from './wirings.js';
 
 /** A hundredth of 1 Gbit/s. */
 const SLOW = { kind: 'bandwidth', bytesPerSecond: 1_250_000 } as const;
@@ -38,21 +39,23 @@ function comesThrough({ prompt, daemon, proxy, complete, restartDaemon, passing,
   });
 }
 
+async function killedInLookup({ daemon, proxy, complete, restartDaemon, expectSame }: FaultyWorld): Promise<void> {
+  await restartDaemon();
+  await proxy().set({ kind: 'blackhole' });
+  const before = proxy().connections.accepted;
+  const running = complete();
+  while (proxy().connections.accepted === before) await new Promise((resolve) => setTimeout(resolve, 5));
+  await daemon().kill();
+  expectSame(await running);
+  await proxy().set(undefined);
+}
+
 describe('the same tokens', () => {
   const world = faultyWorld('smollm2');
   const { prompt, engine, daemon, proxy, complete, restartDaemon, passing, expectSame } = world;
   comesThrough(world);
 
-  it('when the daemon is killed in the middle of a lookup', async () => {
-    await restartDaemon();
-    await proxy().set({ kind: 'blackhole' });
-    const before = proxy().connections.accepted;
-    const running = complete();
-    while (proxy().connections.accepted === before) await new Promise((resolve) => setTimeout(resolve, 5));
-    await daemon().kill();
-    expectSame(await running);
-    await proxy().set(undefined);
-  });
+  it('when the daemon is killed in the middle of a lookup', () => killedInLookup(world));
 
   it('when the daemon does not answer any more', async () => {
     await restartDaemon();
@@ -97,6 +100,20 @@ describe('the same tokens', () => {
 
 // Loads run between steps, and vLLM is told of whole requests that have failed, not of blocks.
 describe('the same tokens of a model with several cache groups', () => comesThrough(faultyWorld('gemma3')));
+
+describe('the same tokens through LMCache', () => {
+  // LMCache lets go of a request's blocks some time after it, and until then the engine cannot forget them.
+  const world = faultyWorld('smollm2', async (socket, chunks) => ({ ...(await byLmcache(socket, chunks)), more: { enable_prefix_caching: false } }));
+  const { prompt, complete, restartDaemon, expectSame } = world;
+
+  it('when the daemon is killed in the middle of a lookup, and from a hit once it is back', async () => {
+    await killedInLookup(world);
+    await restartDaemon();
+    const hit = await complete();
+    expect(hit.cached).toBe(fullChunks(prompt));
+    expectSame(hit);
+  });
+});
 
 /** Flips a bit in the middle of each file; how many there were. */
 function flipAll(directory: string): number {

@@ -3,11 +3,12 @@ import { afterAll, beforeAll, expect } from 'vitest';
 import { startProxy, type Proxy } from '../faults/proxy.js';
 import type { TestServer } from '../servers/server.js';
 import { newSocket, startDaemon } from './daemon.js';
-import { ourConnector, startEngine, type Completion, type Engine, type Prompt } from './engine.js';
+import { startEngine, type Completion, type Engine, type Prompt } from './engine.js';
 import type { ModelName } from './environment.js';
-import { NEW_TOKENS, SHORT } from './prompts.js';
+import { CHUNK_TOKENS, fullChunks, NEW_TOKENS, SHORT } from './prompts.js';
+import type { Wiring } from './restarts.js';
 import { redisStore, type Store } from './stores.js';
-import { stored } from './stored.js';
+import { byOurConnector } from './wirings.js';
 
 const DEADLINE_MS = 6_000;
 
@@ -28,10 +29,14 @@ export interface FaultyWorld {
   expectSame(completion: Completion, before?: Completion): void;
 }
 
+/** How the engine is joined to the daemon, of whose store the prompt takes so many chunks. */
+type Wire = (socket: string, chunks: number) => Promise<Wiring>;
+
 /** Sets it up for the tests around the call. */
-export function faultyWorld(model: ModelName): FaultyWorld {
+export function faultyWorld(model: ModelName, wire: Wire = (socket) => byOurConnector(socket, DEADLINE_MS)): FaultyWorld {
   const socket = newSocket();
   const [, prompt = { text: '', tokens: 0 }] = SHORT;
+  let wiring: Wiring | undefined;
   let engine: Engine | undefined;
   let daemon: TestServer | undefined;
   let redis: Store | undefined;
@@ -71,14 +76,16 @@ export function faultyWorld(model: ModelName): FaultyWorld {
     redis = await redisStore();
     proxy = await startProxy({ port: redis.port });
     await world.restartDaemon();
-    engine = await startEngine({ model, kvTransfer: ourConnector(socket, { deadline_ms: DEADLINE_MS }) });
+    wiring = await wire(socket, fullChunks(prompt) / CHUNK_TOKENS);
+    engine = await startEngine({ model, kvTransfer: wiring.kvTransfer, ...(wiring.more && { more: wiring.more }) });
     await engine.complete([{ ...prompt, tokens: 40 }], 2);
     miss = await world.complete();
-    await stored(engine);
+    while (!(await wiring.isStored(engine))) await new Promise((resolve) => setTimeout(resolve, 50));
   });
 
   afterAll(async () => {
     await engine?.stop();
+    await wiring?.stop();
     await daemon?.stop();
     await proxy?.close();
     await redis?.stop();

@@ -4,9 +4,12 @@ import mmap
 import os
 import random
 import select
+import socket
+import threading
 import time
 import unittest
 import uuid
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -257,6 +260,37 @@ class AdapterTest(AdapterCase):
         self.assertTrue(self.store([key(1)], [chunk(1)], adapter))
         self.assertEqual(self.load([key(1)], [chunk()], adapter), [True])
         self.assertTrue(adapter.report_status()["is_healthy"])
+
+    def test_killed_during_a_lookup_nothing_is_found_until_it_is_back(self) -> None:
+        adapter = self.adapter_of(lookup_deadline_ms=LIMIT_S * 1000)
+        self.store([key(1)], [chunk(1)], adapter)
+        self.daemon.stop()
+        files = self.daemon.url
+        is_asked = threading.Event()
+        getresponse = HTTPConnection.getresponse
+
+        def await_answer(connection: HTTPConnection) -> HTTPResponse:
+            # Once it has said that it does not know, it is asked to wait for its store.
+            if adapter.report_status()["counters"]["not_known"] == 2:
+                is_asked.set()
+            return getresponse(connection)
+
+        # A store that never answers, so that the lookup cannot end before the daemon does.
+        with socket.create_server(("127.0.0.1", 0)) as silent, mock.patch.object(HTTPConnection, "getresponse", await_answer):
+            self.daemon.url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+            self.daemon.start()
+            task = adapter.submit_lookup_and_lock_task([key(1), key(2)], layouts())
+            self.assertTrue(is_asked.wait(LIMIT_S))
+            begin = time.monotonic()
+            self.daemon.kill()
+        self.assertTrue(wait(adapter.get_lookup_and_lock_event_fd()))
+        self.assertLess(time.monotonic() - begin, 5)
+        found = adapter.query_lookup_and_lock_result(task)
+        self.assertEqual([found.test(0), found.test(1)], [False, False])
+        self.assertEqual(adapter.report_status()["counters"]["failures"], {"KV_CONNECTOR_UNAVAILABLE": 1})
+        self.daemon.url = files
+        self.daemon.start()
+        self.assertEqual(self.lookup([key(1), key(2)], adapter), [True, False])
 
     def test_killed_during_a_load_each_chunk_is_whole_or_missed(self) -> None:
         shape = (16, 256, 256)

@@ -25,6 +25,8 @@ class Daemon:
         self.folder = tempfile.mkdtemp(prefix="kvreel-python-")
         self.socket = os.path.join(self.folder, "socket")
         self.store = os.path.join(self.folder, "store")
+        self.url = f"fs://{self.store}"
+        """The store of the next start."""
         self._options = options
         self._within = within or []
         self._environment = environment or {}
@@ -41,7 +43,7 @@ class Daemon:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
-        command = [*self._within, "node", CLI, "serve", "--store", f"fs://{self.store}", "--socket", self.socket, *self._options]
+        command = [*self._within, "node", CLI, "serve", "--store", self.url, "--socket", self.socket, *self._options]
         environment = {**os.environ, **self._environment}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
         assert self._process.stdout is not None
