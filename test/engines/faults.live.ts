@@ -6,7 +6,7 @@ import { faultyWorld, type FaultyWorld } from './faulty-world.js';
 import { CHUNK_TOKENS, fullChunks } from './prompts.js';
 import { filesystemStore } from './stores.js';
 import { stored } from './stored.js';
-import { byLmcache } from './wirings.js';
+import { byLmcache, SMOLLM2 } from './wirings.js';
 
 /** A hundredth of 1 Gbit/s. */
 const SLOW = { kind: 'bandwidth', bytesPerSecond: 1_250_000 } as const;
@@ -103,7 +103,7 @@ describe('the same tokens of a model with several cache groups', () => comesThro
 
 describe('the same tokens through LMCache', () => {
   // LMCache lets go of a request's blocks some time after it, and until then the engine cannot forget them.
-  const world = faultyWorld('smollm2', async (socket, chunks) => ({ ...(await byLmcache(socket, chunks)), more: { enable_prefix_caching: false } }));
+  const world = faultyWorld('smollm2', async (socket, chunks) => ({ ...(await byLmcache(socket, chunks, SMOLLM2)), more: { enable_prefix_caching: false } }));
   const { prompt, complete, restartDaemon, expectSame } = world;
 
   it('when the daemon is killed in the middle of a lookup, and from a hit once it is back', async () => {
