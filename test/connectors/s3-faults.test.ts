@@ -518,12 +518,17 @@ describe('s3, killed', () => {
     const own = connect({ endpoint: server.endpoint, timeoutMs: 20_000 });
     const keys = Array.from({ length: 24 }, (_, i) => `key/${i}`);
     await Promise.all(keys.map((key, i) => own.put(key, patternBytes(400_000 + i, 1))));
-    const puts = keys.map((key, i) => own.put(key, patternBytes(500_000 + i, 2)).then(() => true, (cause: unknown) => (expect(cause).toMatchObject(UNAVAILABLE), false)));
-    await puts[3];
+    // Again and again until one fails, so that all are in the middle of one when the server is killed.
+    let done = 0;
+    const puts = keys.map(async (key, i) => {
+      for (;; done++) await own.put(key, patternBytes(500_000 + i, 2));
+    });
+    const ended = Promise.allSettled(puts);
+    await vi.waitFor(() => expect(done).toBeGreaterThan(3));
     await server.kill();
-    const done = await Promise.all(puts);
-    expect(done).toContain(false);
+    const outcomes = await ended;
     await server.restart();
+    for (const outcome of outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: UNAVAILABLE });
     for (const [i, key] of keys.entries()) {
       const value = await own.get(key).catch((cause: unknown) => void expect(cause).toMatchObject(UNAVAILABLE));
       if (value !== undefined) expectSameBytes(value, value.byteLength === 500_000 + i ? patternBytes(500_000 + i, 2) : patternBytes(400_000 + i, 1));
