@@ -14,9 +14,9 @@ export function documentedJson(page: string, flag: string): Readonly<Record<stri
   throw new Error(`no ${flag} in docs/${page}`);
 }
 
-/** The words between two texts of a page: flags of a command, on one line or several, without quotes among them. */
+/** The words between two texts of a page: flags of a command, without quotes among them. */
 export function documentedWords(page: string, after: string, before: string): string[] {
   const text = readFileSync(join(ROOT, 'docs', page), 'utf8');
   const words = text.slice(text.indexOf(after) + after.length).split(before)[0] ?? '';
-  return words.trim().split(/[\s\\]+/);
+  return words.trim().split(/\s+/);
 }

@@ -14,7 +14,7 @@ export interface PlainRequest {
   /** In lower case. */
   readonly headers: Readonly<Record<string, string>> & { readonly 'x-amz-content-sha256': string };
   /**
-   * Value of the `range` header. It is not signed, which S3 asks for `host` and `x-amz-*` alone, so that the sections of an object
+   * Value of the `range` header. It is not signed (S3 wants that of `host` and `x-amz-*` alone), so that the sections of an object
    * that are read in one second have one signature.
    */
   readonly range?: string;
