@@ -18,9 +18,9 @@ export function oracleProgram() {
   return build('oracle', (out) => ['test/addon/hevc/build.sh', out, 'hevc_oracle'], 0);
 }
 
-/** The parsers in TypeScript that meet foreign bytes, each for so long; seven at a time, since CI has 45 minutes for all. One seed, so that a commit is judged by its own change; `npm run fuzz` looks on. */
+/** The parsers in TypeScript that meet foreign bytes, each for so long; five at a time, since CI has 45 minutes for all. One seed, so that a commit is judged by its own change; `npm run fuzz` looks on. */
 export function fuzzProgram() {
-  return [[process.execPath, 'node_modules/vite-node/vite-node.mjs', 'test/fuzz/run.ts', '--', '--seconds', String(FUZZ_SECONDS), '--seed', '1', '--jobs', '7']];
+  return [[process.execPath, 'node_modules/vite-node/vite-node.mjs', 'test/fuzz/run.ts', '--', '--seconds', String(FUZZ_SECONDS), '--seed', '1', '--jobs', '5']];
 }
 
 /** Stores kept busy, with eviction: memory, descriptors and bounds hold. */
