@@ -186,7 +186,7 @@ async function lookups({ client, space, sockets, rounds }: LookupBench): Promise
   const hashes = Array.from({ length: HASHES }, (_, i) => `a${i.toString(16).padStart(63, '0')}`);
   const look = JSON.stringify({ space, hashes });
   const [daemon, plain] = [await bareClient(sockets[0]), await bareClient(sockets[1])];
-  const [ours, theirs]: [Times[], Times[]] = [[], []];
+  const [ours, theirs]: [number[][], number[][]] = [[], []];
   for (let round = 0; round <= rounds; round++) {
     // What is absent is forgotten after some seconds and looked for again.
     await client.json('POST', '/v1/lookup', { space, hashes, wait_ms: 10_000 });
@@ -196,13 +196,12 @@ async function lookups({ client, space, sockets, rounds }: LookupBench): Promise
       plainMs.push(await msOf(() => plain.post('/', look)));
     }
     if (round === 0) continue; // it warms up
-    ours.push(timesOf('', lookupMs));
-    theirs.push(timesOf('', plainMs));
+    ours.push(lookupMs);
+    theirs.push(plainMs);
   }
   daemon.close();
   plain.close();
-  const middle = (what: string, times: readonly Times[]): Times => ({ what, p50: spread(times.map(({ p50 }) => p50)).median, p99: spread(times.map(({ p99 }) => p99)).median });
-  return [middle(`lookup of ${HASHES} hashes`, ours), middle('the same request to a plain server', theirs)];
+  return [mediansOf(`lookup of ${HASHES} hashes`, ours), mediansOf('the same request to a plain server', theirs)];
 }
 
 /** A client that costs next to nothing, so that the server is measured: one request at a time over one connection, whose answers say their length. */
@@ -265,6 +264,12 @@ async function msOf(work: () => Promise<unknown>): Promise<number> {
   const begin = performance.now();
   await work();
   return performance.now() - begin;
+}
+
+/** Over rounds. */
+function mediansOf(what: string, rounds: readonly (readonly number[])[]): Times {
+  const each = rounds.map((times) => timesOf(what, times));
+  return { what, p50: spread(each.map(({ p50 }) => p50)).median, p99: spread(each.map(({ p99 }) => p99)).median };
 }
 
 function timesOf(what: string, times: readonly number[]): Times {

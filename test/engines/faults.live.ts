@@ -6,6 +6,7 @@ import { faultyWorld, type FaultyWorld } from './faulty-world.js';
 import { CHUNK_TOKENS, fullChunks } from './prompts.js';
 import { filesystemStore } from './stores.js';
 import { stored } from './stored.js';
+import { until } from './until.js';
 import { byLmcache, SMOLLM2 } from './wirings.js';
 
 /** A hundredth of 1 Gbit/s. */
@@ -44,7 +45,7 @@ async function killedInLookup({ daemon, proxy, complete, restartDaemon, expectSa
   await proxy().set({ kind: 'blackhole' });
   const before = proxy().connections.accepted;
   const running = complete();
-  while (proxy().connections.accepted === before) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => proxy().connections.accepted > before, 5);
   await daemon().kill();
   expectSame(await running);
   await proxy().set(undefined);

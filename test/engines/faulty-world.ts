@@ -8,6 +8,7 @@ import type { ModelName } from './environment.js';
 import { CHUNK_TOKENS, fullChunks, NEW_TOKENS, SHORT } from './prompts.js';
 import type { Wiring } from './restarts.js';
 import { redisStore, type Store } from './stores.js';
+import { until } from './until.js';
 import { byOurConnector } from './wirings.js';
 
 const DEADLINE_MS = 6_000;
@@ -62,7 +63,7 @@ export function faultyWorld(model: ModelName, wire: Wire = (socket) => byOurConn
     passing(direction, bytes) {
       const before = there(proxy).bytes[direction];
       return async () => {
-        while (there(proxy).bytes[direction] < before + bytes) await new Promise((resolve) => setTimeout(resolve, 5));
+        await until(() => there(proxy).bytes[direction] >= before + bytes, 5);
       };
     },
     expectSame(completion, before = there(miss)) {
@@ -80,7 +81,7 @@ export function faultyWorld(model: ModelName, wire: Wire = (socket) => byOurConn
     engine = await startEngine({ model, kvTransfer: wiring.kvTransfer, ...(wiring.more && { more: wiring.more }) });
     await engine.complete([{ ...prompt, tokens: 40 }], 2);
     miss = await world.complete();
-    while (!(await wiring.isStored(engine))) await new Promise((resolve) => setTimeout(resolve, 50));
+    await until(async () => there(wiring).isStored(there(engine)));
   });
 
   afterAll(async () => {

@@ -7,10 +7,11 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { blocksOf } from '../docs/blocks.js';
-import { ask as askSocket, freePort } from '../servers/server.js';
+import { ask as askSocket, freePort, type TestServer } from '../servers/server.js';
 import { newSocket, startDaemon } from './daemon.js';
 import { provideEnvironment, ROOT } from './environment.js';
 import { filesystemStore, type Store } from './stores.js';
+import { until } from './until.js';
 
 const MODEL = 'HuggingFaceTB/SmolLM2-135M-Instruct';
 const SOCKET = '/run/kvreel/kvreel.sock';
@@ -18,12 +19,9 @@ const SOCKET = '/run/kvreel/kvreel.sock';
 const CHUNKS = 4;
 
 /** What runs, the last one first. */
-const running: TestProcess[] = [];
+const running: Running[] = [];
 
-/** Something that can be stopped. */
-interface TestProcess {
-  stop(): Promise<void>;
-}
+type Running = Pick<TestServer, 'stop'>;
 
 interface Answer {
   readonly text: string;
@@ -38,13 +36,8 @@ function documentedCommand(page: string, words: string): string {
   return command?.replace(/ &$/, '') ?? expect.fail(`docs/${page} has no ${words}`);
 }
 
-/** Waits until something is so, for as long as the test may take. */
-async function until(isSo: () => Promise<boolean>): Promise<void> {
-  while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, 100));
-}
-
 /** Starts a server by a page's command; stops it as an operator does, so that its own processes end too. */
-async function start(command: string, url: string): Promise<TestProcess> {
+async function start(command: string, url: string): Promise<Running> {
   const { python, env } = provideEnvironment();
   const quiet = { HF_HUB_OFFLINE: '1', VLLM_NO_USAGE_STATS: '1', VLLM_CPU_KVCACHE_SPACE: '1', LMCACHE_TRACK_USAGE: 'false' };
   const path = `${dirname(python)}:${process.env.PATH}`;

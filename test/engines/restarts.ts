@@ -6,6 +6,7 @@ import type { ModelName } from './environment.js';
 import { fullChunks, LONG, NEW_TOKENS, SHORT } from './prompts.js';
 import { printReport, report } from './report.js';
 import type { Store } from './stores.js';
+import { until } from './until.js';
 
 /** How an engine is joined to a daemon. */
 export interface Wiring {
@@ -58,7 +59,7 @@ export function restarts({ name, model, stores: makers, wire }: Restarts): void 
       const long = await running.complete([LONG], NEW_TOKENS);
       // The others as one batch, as they come in real life.
       const short = await running.complete(SHORT, NEW_TOKENS);
-      while (isNew && !(await wiring?.isStored(running))) await new Promise((resolve) => setTimeout(resolve, 50));
+      if (isNew) await until(async () => (await wiring?.isStored(running)) ?? false);
       for (let i = 1; !isNew && i < HITS; i++) {
         await running.forget();
         const [again] = await running.complete([LONG], NEW_TOKENS);

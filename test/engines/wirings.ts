@@ -2,6 +2,7 @@
 import { ourConnector } from './engine.js';
 import { lmcacheConnector, startLmcacheServer, type Tensors } from './lmcache-server.js';
 import type { Wiring } from './restarts.js';
+import { isAllStored } from './stored.js';
 
 /** A busy machine may be slow to look into a store for the first time; what happens at the deadline is tested apart. */
 const PATIENT_MS = 40_000;
@@ -10,7 +11,7 @@ const PATIENT_MS = 40_000;
 export async function byOurConnector(socket: string, deadlineMs = PATIENT_MS): Promise<Wiring> {
   return {
     kvTransfer: ourConnector(socket, { deadline_ms: deadlineMs }),
-    isStored: async (engine) => (await engine.counts()).queued_bytes === 0,
+    isStored: isAllStored,
     stop: async () => undefined,
   };
 }
