@@ -1,5 +1,6 @@
 import { mkdir, open, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { callQueue } from '../../lib/store/call-queue.js';
 import type { CallOptions, GetOptions, ListedValue, PutOptions, StorageConnector, SweepResult } from '../../lib/store/connector.js';
 import { checkFields, checkKey, checkPrefix, checkPut, checkRange, placeRead } from './arguments.js';
 import { entryDirectories, sweepEntries, unlessCorrupt, valuesIn, withEntry } from './filesystem/entries.js';
@@ -8,6 +9,9 @@ import { hasSystemCode, toConnectorError, unlessMissing } from './filesystem/err
 import { lifetimeFromNow } from './filesystem/lifetime.js';
 import { sweepTempFiles, tempPath } from './filesystem/temp-file.js';
 import { lifeCycle } from './life-cycle.js';
+
+/** Half of the threads that Node has for files, unless it is told otherwise: puts that wait for the disk leave gets the others. */
+const PUTS_AT_ONCE = 2;
 
 export interface FilesystemOptions {
   /** Directory of the store. Made at the first put, for this user alone. Processes may share one; `bounded` counts only what its own puts. */
@@ -36,6 +40,7 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
   const name = 'filesystem';
   const supports = { range: true, ttl: true };
   const life = lifeCycle(name);
+  const puts = callQueue(PUTS_AT_ONCE);
   let prepared: Promise<void> | undefined;
 
   function run<T>(attempt: string, options: CallOptions, work: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
@@ -105,7 +110,7 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
         const lifetime = options.ttlMs === undefined ? undefined : lifetimeFromNow(options.ttlMs);
         try {
           await (prepared ??= prepare());
-          await publish({ key, value, lifetime }, signal);
+          await puts.run(options, () => publish({ key, value, lifetime }, signal));
         } catch (cause) {
           prepared = undefined; // perhaps the directory was removed: the next put looks again
           throw cause;

@@ -29,11 +29,10 @@ export function s3(options: S3Options): StorageConnector {
   const supports = { range: true, ttl: false };
   const life = lifeCycle(name, timeoutMs);
 
-  const wire = transport(settings);
-  const gets = getTransport(settings);
-  const sdk = control(settings, wire, () => credentials());
+  const [gets, puts, others] = [getTransport(settings), transport(settings), transport(settings)];
+  const sdk = control(settings, others, () => credentials());
   const credentials = credentialSource(settings.credentials, sdk.chain);
-  const plain = objects(settings, signer(settings, credentials), { gets, others: wire });
+  const plain = objects(settings, signer(settings, credentials), { gets, puts, others });
   const inParts = uploads({ objects: plain, control: sdk, partBytes });
 
   function run<T>(attempt: string, options: CallOptions, work: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
@@ -108,7 +107,7 @@ export function s3(options: S3Options): StorageConnector {
     async close() {
       await life.close();
       await sdk.close();
-      await Promise.all([wire.close(), gets.close()]);
+      await Promise.all([gets, puts, others].map((way) => way.close()));
     },
   };
 }

@@ -1,22 +1,31 @@
-// What it costs to move sections between each storage and memory, beside plain clients; and to verify them.
+// What it costs to move sections between each storage and memory, beside plain clients; to verify them; and to look into a dead storage.
 import { execFileSync } from 'node:child_process';
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { breaker } from '../../connectors/storage/breaker.js';
 import { filesystem } from '../../connectors/storage/filesystem.js';
+import { redis } from '../../connectors/storage/redis.js';
 import { encode } from '../../lib/index.js';
+import type { StorageConnector } from '../../lib/store/connector.js';
 import { checkObject } from '../../lib/store/stored-value.js';
+import { freePort } from '../servers/server.js';
 import type { BenchContext, BenchResult } from './bench.js';
+import { latencyOfRounds, latencyTable, msOf, type Latency } from './latency.js';
 import { redisTransfers } from './redis.bench.js';
 import { s3Transfers } from './s3.bench.js';
 import { compareTransfers, HOT_BYTES, MIB, patternOf, sizeText, transferTable, type TransferRow } from './transfers.js';
+
+/** Lookups of a round. */
+const REFUSALS = 1000;
 
 /** Gets and puts of 1 and 4 MiB by each connector; takes about five minutes, and starts the servers. */
 export async function connectorsBench(context: BenchContext): Promise<BenchResult> {
   const files = await filesystemTransfers(context);
   const servers = await redisTransfers(context);
   const rows = [...files.rows, ...servers.rows, ...(await s3Transfers(context)), ...(await verification(context))];
-  return { rows, text: [transferTable(rows), '', ...files.tools, ...servers.tools].join('\n') };
+  const refusals = await deadBackend(context);
+  return { rows: [...rows, ...refusals], text: [transferTable(rows), '', ...files.tools, ...servers.tools, '', latencyTable(refusals)].join('\n') };
 }
 
 async function filesystemTransfers({ rounds, note }: BenchContext): Promise<{ readonly rows: TransferRow[]; readonly tools: readonly string[] }> {
@@ -76,4 +85,29 @@ async function verification({ rounds }: BenchContext): Promise<TransferRow[]> {
     },
   ];
   return compareTransfers({ store: 'memory', value: object, clients, rounds });
+}
+
+/** What a lookup costs while nobody listens where the server was, with a breaker in front and without. */
+async function deadBackend({ rounds, note }: BenchContext): Promise<Latency[]> {
+  note('lookups in a dead Redis');
+  const port = await freePort();
+  const [guarded, bare] = [breaker(redis({ port })), redis({ port })];
+  const refusal = (connector: StorageConnector): Promise<void> => connector.has('bench').then(() => Promise.reject(new Error('the dead server answered')), () => undefined);
+  const [refused, tried]: [number[][], number[][]] = [[], []];
+  try {
+    while (guarded.state().state === 'closed') await refusal(guarded);
+    for (let round = 0; round < rounds; round++) {
+      refused.push(await times(REFUSALS, () => refusal(guarded)));
+      tried.push(await times(REFUSALS / 10, () => refusal(bare)));
+    }
+  } finally {
+    await Promise.all([guarded.close(), bare.close()]);
+  }
+  return [latencyOfRounds('lookup in a dead Redis, breaker open', refused), latencyOfRounds('the same without a breaker', tried)];
+}
+
+async function times(calls: number, work: () => Promise<unknown>): Promise<number[]> {
+  const each: number[] = [];
+  for (let i = 0; i < calls; i++) each.push(await msOf(work));
+  return each;
 }

@@ -15,6 +15,7 @@ import { clientOf, framesBody, type Client } from '../daemon/client.js';
 import { filesystem } from '../../connectors/storage/filesystem.js';
 import { KvStore } from '../../lib/index.js';
 import { captureTensor, spread, spreadText, type BenchContext, type BenchResult, type Spread } from './bench.js';
+import { latencyOf, latencyOfRounds, latencyTable, msOf, type Latency } from './latency.js';
 
 const ROOT = join(import.meta.dirname, '../..');
 const MIB = 2 ** 20;
@@ -59,7 +60,7 @@ export async function shimBench({ rounds, note }: BenchContext): Promise<BenchRe
     note('shim: hits');
     const hits = await hitTimes(folder, children);
     const cells = rows.map(({ what, entryBytes, GBps, share }) => [what, `${entryBytes / MIB} MiB`, spreadText(GBps, 2), share.toFixed(2)]);
-    const text = [table(['WHAT', 'ENTRY', 'GB/S', 'OF THE PLAIN ONE'], cells), '', table(['WHAT', 'P50 MS', 'P99 MS'], [...lookup, ...hits].map(({ what, p50, p99 }) => [what, p50.toFixed(2), p99.toFixed(2)]))].join('\n');
+    const text = [table(['WHAT', 'ENTRY', 'GB/S', 'OF THE PLAIN ONE'], cells), '', latencyTable([...lookup, ...hits])].join('\n');
     return { rows: [...rows, ...lookup, ...hits], text };
   } finally {
     for (const child of children) {
@@ -167,12 +168,6 @@ async function received(options: RequestOptions, body: Uint8Array | string | und
   if (response.statusCode !== 200) throw new Error(`the server answered ${response.statusCode}`);
 }
 
-interface Times {
-  readonly what: string;
-  readonly p50: number;
-  readonly p99: number;
-}
-
 interface LookupBench {
   readonly client: Client;
   readonly space: string;
@@ -182,7 +177,7 @@ interface LookupBench {
 }
 
 /** Lookups of a whole prefix, beside a plain server that takes the same request and says nothing: medians of the rounds, each of so many. */
-async function lookups({ client, space, sockets, rounds }: LookupBench): Promise<Times[]> {
+async function lookups({ client, space, sockets, rounds }: LookupBench): Promise<Latency[]> {
   const hashes = Array.from({ length: HASHES }, (_, i) => `a${i.toString(16).padStart(63, '0')}`);
   const look = JSON.stringify({ space, hashes });
   const [daemon, plain] = [await bareClient(sockets[0]), await bareClient(sockets[1])];
@@ -201,7 +196,7 @@ async function lookups({ client, space, sockets, rounds }: LookupBench): Promise
   }
   daemon.close();
   plain.close();
-  return [mediansOf(`lookup of ${HASHES} hashes`, ours), mediansOf('the same request to a plain server', theirs)];
+  return [latencyOfRounds(`lookup of ${HASHES} hashes`, ours), latencyOfRounds('the same request to a plain server', theirs)];
 }
 
 /** A client that costs next to nothing, so that the server is measured: one request at a time over one connection, whose answers say their length. */
@@ -228,7 +223,7 @@ async function bareClient(socketPath: string): Promise<{ post(path: string, json
 }
 
 /** Hits of one chunk in files: by a daemon into shared memory, and by the library in this process. */
-async function hitTimes(folder: string, children: ChildProcess[]): Promise<Times[]> {
+async function hitTimes(folder: string, children: ChildProcess[]): Promise<Latency[]> {
   const [path, socket] = [join(folder, 'hits'), join(folder, 'hits.sock')];
   children.push(await started([join(ROOT, '.cache/bench-shim/engine/cli.js'), 'serve', '--store', `fs://${path}`, '--socket', socket]));
   const client = clientOf({ socketPath: socket });
@@ -253,26 +248,9 @@ async function hitTimes(folder: string, children: ChildProcess[]): Promise<Times
   await store.close();
   await connector.close();
   client.close();
-  return [timesOf(`hit of ${(bytes / MIB).toFixed(1)} MiB in files, by the daemon`, daemon), timesOf('the same in process', inProcess)];
+  return [latencyOf(`hit of ${(bytes / MIB).toFixed(1)} MiB in files, by the daemon`, daemon), latencyOf('the same in process', inProcess)];
 }
 
 function expectHit(isHit: boolean): void {
   if (!isHit) throw new Error('the chunk was not found');
-}
-
-async function msOf(work: () => Promise<unknown>): Promise<number> {
-  const begin = performance.now();
-  await work();
-  return performance.now() - begin;
-}
-
-/** Over rounds. */
-function mediansOf(what: string, rounds: readonly (readonly number[])[]): Times {
-  const each = rounds.map((times) => timesOf(what, times));
-  return { what, p50: spread(each.map(({ p50 }) => p50)).median, p99: spread(each.map(({ p99 }) => p99)).median };
-}
-
-function timesOf(what: string, times: readonly number[]): Times {
-  const sorted = [...times].sort((a, b) => a - b);
-  return { what, p50: sorted[Math.floor(sorted.length / 2)] ?? NaN, p99: sorted[Math.floor(sorted.length * 0.99)] ?? NaN };
 }

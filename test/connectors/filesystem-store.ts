@@ -84,7 +84,7 @@ const childScript = join(base, 'filesystem-child.mjs');
 export function useChildren(): void {
   beforeAll(async () => {
     const entry = { 'filesystem-child': 'test/connectors/filesystem-child.ts' };
-    await build({ entry, outDir: base, format: 'esm', outExtension: () => ({ js: '.mjs' }), config: false, silent: true, dts: false });
+    await build({ entry, outDir: base, format: 'esm', outExtension: () => ({ js: '.mjs' }), config: false, silent: true, dts: false, noExternal: [/./] }); // no packages are found from there
   });
 }
 

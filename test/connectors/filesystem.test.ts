@@ -74,6 +74,20 @@ describe('the files of a store', () => {
     expect(fs.existsSync(path)).toBe(false);
   });
 
+  it('are written two at a time, so that puts leave threads to gets', async () => {
+    const connector = filesystem({ path });
+    await connector.put('key', patternBytes(1000));
+    let running = 16;
+    const puts = Array.from({ length: running }, (_, i) => connector.put(`large/${i}`, patternBytes(8 * MIB)).finally(() => running--));
+    const atOnce: number[] = [];
+    while (running > 0) {
+      expectSameBytes(await connector.get('key'), patternBytes(1000));
+      atOnce.push(tempFiles().length);
+    }
+    await Promise.all(puts);
+    expect(Math.max(...atOnce)).toBe(2);
+  });
+
   it('are found again by another connector', async () => {
     await filesystem({ path }).put('key', patternBytes(1000));
     expectSameBytes(await filesystem({ path }).get('key'), patternBytes(1000));
@@ -126,8 +140,9 @@ describe('between two steps of a call', () => {
       expectSameBytes(await connector.get('key'), patternBytes(100));
       expect(tempFiles()).toEqual([]);
     }
-    // Before it starts, before each of 3 writes, before the trailer, the wait for the disk and the rename.
-    expect(aborted).toBe(7);
+    // Before it starts, before and after its wait for a turn, before each of 3 writes, before the trailer, the wait for the disk and the
+    // rename.
+    expect(aborted).toBe(9);
     expectSameBytes(await connector.get('key'), value);
   });
 
@@ -147,7 +162,7 @@ describe('between two steps of a call', () => {
 
   it('the temp file may be removed: the put can be tried again', async () => {
     const connector = filesystem({ path });
-    const signal = signalAtLook(3, () => tempFiles().forEach((name) => fs.rmSync(join(path, 'temp', name))));
+    const signal = signalAtLook(5, () => tempFiles().forEach((name) => fs.rmSync(join(path, 'temp', name))));
     await expect(connector.put('key', value, { signal })).rejects.toMatchObject({ code: 'KV_CONNECTOR_UNAVAILABLE' });
     expect(await connector.has('key')).toBe(false);
     await connector.put('key', patternBytes(10));
@@ -262,7 +277,7 @@ describe('sweep', () => {
     const connector = filesystem({ path });
     await connector.put('old', patternBytes(10));
     let swept: Promise<SweepResult> | undefined;
-    const signal = signalAtLook(3, () => void (swept = connector.sweep?.()));
+    const signal = signalAtLook(5, () => void (swept = connector.sweep?.()));
     await connector.put('key', patternBytes(20 * MIB), { signal });
     expect(await swept).toEqual({ removed: 0, bytes: 0 });
     expectSameBytes(await connector.get('key'), patternBytes(20 * MIB));
@@ -276,7 +291,7 @@ describe('stale temp files', () => {
 
   beforeEach(async () => {
     let seen = '';
-    const signal = signalAtLook(2, () => (seen = tempFiles()[0] ?? ''));
+    const signal = signalAtLook(4, () => (seen = tempFiles()[0] ?? ''));
     await filesystem({ path }).put('key', patternBytes(10), { signal });
     expect(seen).toMatch(new RegExp(`^[0-9a-f]{16}-${process.pid}-[0-9a-f-]{36}\\.tmp$`));
     thisHost = seen.slice(0, 16);
@@ -336,7 +351,7 @@ describe('stale temp files', () => {
 
   it('of a put that runs are not swept by another connector in this process', async () => {
     const value = patternBytes(20 * MIB);
-    const signal = signalAtLook(3, () => void (second = filesystem({ path }).put('second', patternBytes(10))));
+    const signal = signalAtLook(5, () => void (second = filesystem({ path }).put('second', patternBytes(10))));
     let second: Promise<void> | undefined;
     await filesystem({ path }).put('first', value, { signal });
     await second;
@@ -384,7 +399,7 @@ describe('missing permission', () => {
   it.skipIf(!canChangeUser)('to ask after a process of another user does not make its temp file stale (needs root and setpriv)', async () => {
     await filesystem({ path }).put('key', patternBytes(10));
     let seen = '';
-    const signal = signalAtLook(2, () => (seen = tempFiles()[0] ?? ''));
+    const signal = signalAtLook(4, () => (seen = tempFiles()[0] ?? ''));
     await filesystem({ path }).put('key', patternBytes(10), { signal });
     fs.writeFileSync(join(path, 'temp', seen), '');
     execFileSync('chown', ['-R', '65534', path]);

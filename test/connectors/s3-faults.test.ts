@@ -459,6 +459,20 @@ describe('s3', () => {
     });
   });
 
+  it('puts that hang hold up no other verb', async () => {
+    const narrow = connect({ maxConnections: 1 });
+    proxy.set(({ request, forward, send }) => (request.method === 'PUT' ? undefined : forward().then(send)));
+    const controller = new AbortController();
+    const puts = Promise.allSettled([1, 2, 3].map((i) => narrow.put(`new/${i}`, VALUE, { signal: controller.signal })));
+    await vi.waitUntil(() => proxy.requests.length > 0);
+    expectSameBytes(await narrow.get('key', { range: RANGE }), RANGE_BYTES);
+    expect(await narrow.has('key')).toBe(true);
+    expect(await listed(narrow, '')).toMatchObject([{ key: 'key' }]);
+    expect(await narrow.delete('key')).toBe(true);
+    controller.abort();
+    expect((await puts).map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+  });
+
   it('fault 29: a head that comes byte by byte is read right', async () => {
     proxy.set(async ({ forward, socket }) => {
       const { status, headers, body } = await forward();

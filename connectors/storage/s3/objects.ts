@@ -30,14 +30,20 @@ export interface Objects {
 
 const ERROR_TEXT_BYTES = 64 << 10;
 
-/** GETs go over `gets`, all else over `others`. */
-export function objects(settings: S3Settings, sign: Signer, { gets, others }: { readonly gets: Transport; readonly others: Transport }): Objects {
+/** GETs, values that are put, and all else have connections of their own, so none of them waits for another kind. */
+export interface Ways {
+  readonly gets: Transport;
+  readonly puts: Transport;
+  readonly others: Transport;
+}
+
+export function objects(settings: S3Settings, sign: Signer, ways: Ways): Objects {
   const { maxValueBytes, origin } = settings;
   const isEncrypted = origin.protocol === 'https:';
   let isBucketSeen = false;
 
   async function send(request: PlainRequest, receive: Receive, signal: AbortSignal | undefined): Promise<Answer> {
-    const { exchange } = request.method === 'GET' ? gets : others;
+    const { exchange } = ways[request.method === 'GET' ? 'gets' : request.method === 'PUT' ? 'puts' : 'others'];
     return exchange(await sign(request, signal), receive, signal);
   }
 

@@ -33,7 +33,7 @@ export interface S3Options {
   readonly maxValueBytes?: number;
   /** Values above this many bytes go in parts of this size. Default 64 MiB; S3 allows 5 MiB to 5 GiB and 10,000 parts. */
   readonly partBytes?: number;
-  /** Most connections at once for gets, and as many for all else; further calls wait. Default 32. */
+  /** Most connections at once for gets, as many for puts, and as many for all else; further calls wait. Default 32. */
   readonly maxConnections?: number;
 }
 

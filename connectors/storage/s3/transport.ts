@@ -35,7 +35,7 @@ export interface Transport {
   close(): Promise<void>;
 }
 
-/** For everything but the GETs of objects. Connections are made when they are needed. */
+/** For everything but GETs of objects, which `getTransport` is for. Connections are made when they are needed. */
 export function transport({ origin, tls, maxConnections }: S3Settings): Transport {
   const pool = new Pool(origin, { connections: maxConnections, connect: tls });
   return {
