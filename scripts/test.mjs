@@ -42,7 +42,7 @@ if (wanted.includes('vitest')) {
   }
 }
 const results = [];
-for (const name of wanted) results.push(runStep(name, STEPS[name]));
+for (const name of wanted) results.push(await runStep(name, STEPS[name]));
 
 console.log('\n== result ==');
 for (const { name, passed, failed, skipped, seconds } of results) {

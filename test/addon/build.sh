@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the addon's tests, without Node, into a directory: build.sh OUT [plain|asan|tsan|figures]. asan: AddressSanitizer and UBSan.
 # tsan: ThreadSanitizer, and of the tests only that of the worker pool, where the threads are. figures: rans_entropy, which is no test.
-# Each source is compiled once.
+# Each source is compiled once, as many at a time as there are cores.
 set -eu
 
 out=$1
@@ -21,15 +21,18 @@ x86=
 case $(uname -m) in x86_64 | amd64) x86=1 flags="$flags -DKVREEL_AVX2" ;; esac
 mkdir -p "$out"
 
-# link NAME OBJECT...: a program from test/addon/NAME.cc. Flags are unquoted on purpose here and below: they are lists.
-link() {
-  name=$1
-  shift
-  ${CXX:-g++} $flags -I"$codec" -I"$root/addon/binding" "$tests/$name.cc" "$@" -o "$out/$name"
+# Runs the compiler once for each line of arguments that comes in. Flags are unquoted on purpose: they are a list.
+compile() {
+  xargs -P "$(getconf _NPROCESSORS_ONLN)" -L 1 ${CXX:-g++} $flags -I"$codec" -I"$root/addon/binding"
+}
+
+# program NAME SOURCE: the arguments that make a program of test/addon/NAME.cc.
+program() {
+  printf '"%s" "%s" -o "%s"\n' "$tests/$1.cc" "$2" "$out/$1"
 }
 
 if [ "$variant" = tsan ]; then
-  link worker_pool_test "$root/addon/binding/worker_pool.cc"
+  program worker_pool_test "$root/addon/binding/worker_pool.cc" | compile
   exit
 fi
 
@@ -43,16 +46,19 @@ for source in "$codec"/*.cc "$codec"/hevc/*.cc; do
     *_avx512.cc) vector="-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx512vbmi -mavx2 -mbmi -mbmi2 -mlzcnt" ;;
   esac
   if [ -z "$vector" ] || [ -n "$x86" ]; then
-    ${CXX:-g++} $flags $vector -c "$source" -o "$objects/$(basename "$source" .cc).o"
+    printf '%s -c "%s" -o "%s"\n' "$vector" "$source" "$objects/$(basename "$source" .cc).o"
   fi
-done
+done | compile
+ar rcs "$objects/codec.a" "$objects"/*.o
 
 if [ "$variant" = figures ]; then
-  link rans_entropy "$objects"/*.o
+  program rans_entropy "$objects/codec.a" | compile
   exit
 fi
-for name in layout_test checksum_test float16_test rotary_test rans_test loops_test exact_test quantized_test chunk_fuzz; do
-  link "$name" "$objects"/*.o
-done
-link worker_pool_test "$root/addon/binding/worker_pool.cc"
-sh "$tests/hevc/build.sh" "$out" --objects "$objects" $hevc_options
+{
+  for name in layout_test checksum_test float16_test rotary_test rans_test loops_test exact_test quantized_test chunk_fuzz; do
+    program "$name" "$objects/codec.a"
+  done
+  program worker_pool_test "$root/addon/binding/worker_pool.cc"
+} | compile
+sh "$tests/hevc/build.sh" "$out" --library "$objects/codec.a" $hevc_options

@@ -2,7 +2,7 @@
 # Builds the HEVC test programs into a directory: build.sh <directory> [target ...] [--sanitize]
 # Targets: hevc_test hevc_fuzz (plain C++), hevc_oracle (libavcodec, libavutil, libde265), hevc_bench (libx265, libavcodec, libavutil).
 # Without targets: hevc_test and hevc_fuzz. --sanitize builds with AddressSanitizer and UBSan (name ends in _sanitized).
-# --objects <directory>: links the codec's objects that lie there instead of compiling them.
+# --library <file>: links this library of the codec instead of compiling its sources.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 codec=$here/../../../addon/codec
@@ -15,7 +15,7 @@ ready=
 while [ $# -gt 0 ]; do
   case $1 in
     --sanitize) flags="-std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all" suffix=_sanitized ;;
-    --objects)
+    --library)
       shift
       ready=$1
       ;;
@@ -27,7 +27,7 @@ done
 mkdir -p "$out"
 x86=
 case $(uname -m) in x86_64 | amd64) x86=-DKVREEL_AVX2 ;; esac
-objects=$ready/*.o
+objects=$ready
 if [ -z "$ready" ]; then
   objects=
   for source in "$codec"/cpu.cc "$codec"/hevc/*.cc; do
