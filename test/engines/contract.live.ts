@@ -22,7 +22,7 @@ afterAll(async () => {
 });
 
 describe('what engines load, through their own code', () => {
-  it.each(['test_vllm_pages.py', 'test_vllm_loading.py', 'test_vllm_tier.py', 'test_sglang_storage.py'])('%s', (file) => {
+  it.each(['test_vllm_pages.py', 'test_vllm_loading.py', 'test_vllm_scheduler.py', 'test_vllm_tier.py', 'test_sglang_storage.py'])('%s', (file) => {
     const { python, sglang, env } = provideEnvironment();
     const pytest = ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', join(import.meta.dirname, 'contract', file)];
     const ours = { KVREEL_SOCKET: socket, KVREEL_SGLANG: sglang, KVREEL_REPOSITORY: ROOT, PYTHONDONTWRITEBYTECODE: '1' };

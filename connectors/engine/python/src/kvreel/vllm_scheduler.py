@@ -22,6 +22,9 @@ _report = Report(logging.getLogger(__name__))
 LOOKUP_SHARE = 0.5
 """Of the deadline so much is for finding out, from the request's arrival on, and the rest for loading, from its turn on."""
 
+IDLE_S = 0.002
+"""What a step that computes nothing takes while a request waits: the engine asks again and again, and would leave the others no processor."""
+
 
 @dataclass
 class Known:
@@ -107,6 +110,8 @@ class SchedulerHalf:
 
     def plan_step(self, output: SchedulerOutput) -> StepMetadata:
         """What this step loads and saves."""
+        if self._requests and not self._loads and output.total_num_scheduled_tokens == 0:
+            time.sleep(IDLE_S)
         loads, self._loads = self._loads, []
         return StepMetadata(loads, self._saves(output) if self._may_save else [], self._failures)
 
