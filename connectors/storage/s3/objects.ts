@@ -37,6 +37,7 @@ export interface Ways {
   readonly others: Transport;
 }
 
+/** Verbs on the bucket of the settings. */
 export function objects(settings: S3Settings, sign: Signer, ways: Ways): Objects {
   const { maxValueBytes, origin } = settings;
   const isEncrypted = origin.protocol === 'https:';
