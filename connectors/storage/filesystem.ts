@@ -13,6 +13,9 @@ import { lifeCycle } from './life-cycle.js';
 /** Half of the threads that Node has for files, unless it is told otherwise: puts that wait for the disk leave gets the others. */
 const PUTS_AT_ONCE = 2;
 
+const NOTHING = { offset: 0, length: 0 };
+const NO_MEMORY = new Uint8Array(0);
+
 export interface FilesystemOptions {
   /** Directory of the store. Made at the first put, for this user alone. Processes may share one; `bounded` counts only what its own puts. */
   readonly path: string;
@@ -75,10 +78,18 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
     if (durable) await syncDirectories(dirname(path), root);
   }
 
+  /** The value, or a part of it, in the caller's memory. One whose time is over is removed. */
+  async function read(key: string, options: GetOptions & { readonly into: Uint8Array }): Promise<Uint8Array | undefined> {
+    const path = entryPath(root, key);
+    const value = await readInto(path, key, options);
+    if (value !== 'over') return value;
+    const entry = await openEntry(path, options.signal);
+    return entry && withEntry(entry, async () => undefined);
+  }
+
   /** Whether there is a whole entry of this key whose time is not over. */
-  async function isThere(key: string, signal: AbortSignal | undefined): Promise<boolean> {
-    const entry = await unlessCorrupt(openEntry(entryPath(root, key), signal));
-    return entry !== undefined && ((await withEntry(entry, async () => entry.key === key)) ?? false);
+  async function isThere(key: string, options: CallOptions): Promise<boolean> {
+    return (await unlessCorrupt(read(key, { ...options, range: NOTHING, into: NO_MEMORY }))) !== undefined;
   }
 
   return {
@@ -89,9 +100,9 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
       run(`get "${key}"`, options, async (signal) => {
         checkKey(key);
         checkRange(options.range);
-        const path = entryPath(root, key);
         const { into } = options;
-        if (into !== undefined) return readInto(path, key, { ...options, into });
+        if (into !== undefined) return read(key, { ...options, into });
+        const path = entryPath(root, key);
         const entry = await openEntry(path, signal);
         if (entry === undefined) return undefined;
         return withEntry(entry, async () => {
@@ -118,16 +129,16 @@ export function filesystem(options: FilesystemOptions): StorageConnector {
       }),
 
     has: (key, options = {}) =>
-      run(`look for "${key}"`, options, async (signal) => {
+      run(`look for "${key}"`, options, async () => {
         checkKey(key);
-        return isThere(key, signal);
+        return isThere(key, options);
       }),
 
     delete: (key, options = {}) =>
       run(`delete "${key}"`, options, async (signal) => {
         checkKey(key);
         const path = entryPath(root, key);
-        await isThere(key, signal); // removes a value whose time is over, which is not there to delete
+        await isThere(key, options); // removes a value whose time is over, which is not there to delete
         signal?.throwIfAborted();
         const wasThere = (await unlessMissing(unlink(path).then(() => true))) ?? false;
         if (durable && wasThere) await syncDirectories(dirname(path), dirname(path));

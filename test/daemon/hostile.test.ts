@@ -64,13 +64,22 @@ describe('JSON is refused', () => {
     ['a list', []],
     ['an unknown field', { space: 's', hashes: [], x: 1 }],
     ['no hashes', { space: 's' }],
-    ['a hash that is none', { space: 's', hashes: ['../../etc/passwd'] }],
-    ['a hash that is too long', { space: 's', hashes: ['a'.repeat(129)] }],
     ['too many hashes', { space: 's', hashes: Array.from({ length: 65_537 }, () => 'a') }],
     ['a space that is no text', { space: {}, hashes: [] }],
     ['a time that is none', { space: 's', hashes: [], wait_ms: -1 }],
   ])('%s', async (_, body) => {
     expect(await d.client.json('POST', '/v1/lookup', body)).toMatchObject({ status: 400, json: { error: { code: 'KV_INVALID_INPUT' } } });
+  });
+
+  it.each<[string, unknown]>([
+    ['is none', '../../etc/passwd'],
+    ['is too long', 'a'.repeat(129)],
+    ['is no text', 10],
+  ])('a hash that %s, beside one that is', async (_, hash) => {
+    for (const verb of ['lookup', 'exists', 'prefetch', 'delete']) {
+      const answer = await d.client.json('POST', `/v1/${verb}`, { space, hashes: ['a1', hash] });
+      expect(answer).toMatchObject({ status: 400, json: { error: { code: 'KV_INVALID_INPUT', message: expect.stringContaining('hex digits') } } });
+    }
   });
 
   it.each<[string, unknown]>([
@@ -100,6 +109,10 @@ describe('JSON is refused', () => {
     const [answer] = (await once(socket, 'data')) as [Buffer];
     expect(answer.toString()).toMatch(/^HTTP\/1.1 413 /);
     socket.destroy();
+  });
+
+  it('what is no UTF-8', async () => {
+    expect((await d.client.send('POST', '/v1/lookup', Buffer.from([0x22, 0xff, 0xfe, 0x22]))).status).toBe(400);
   });
 
   it('deep nesting, as any other nonsense', async () => {

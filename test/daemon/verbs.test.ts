@@ -1,5 +1,7 @@
 // Every verb over a Unix socket, in bodies and in segments.
+import { once } from 'node:events';
 import { existsSync, openSync, readdirSync, readFileSync, readSync, statSync, writeFileSync, writeSync, ftruncateSync, unlinkSync, closeSync } from 'node:fs';
+import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openSharedFile } from '../../connectors/engine/daemon/shared-file.js';
 import { memory } from '../../connectors/storage/memory.js';
@@ -148,6 +150,23 @@ describe('spaces', () => {
       const { frames } = await d.client.frames('/v1/fetch', { space, entries: [{ hash: 'a1', bytes: 2 * TOKEN_BYTES }] });
       expect(frames[0]?.payload.equals(tensorOf(2, i))).toBe(true);
     }
+  });
+
+  it('may have names whose characters come in two pieces', async () => {
+    const named = { ...SPACE, model: 'modèle' };
+    const json = Buffer.from(JSON.stringify(named));
+    const cut = json.indexOf('è') + 1;
+    const socket = connect(d.socket);
+    socket.write('POST /v1/spaces HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n');
+    for (const piece of [json.subarray(0, cut), json.subarray(cut)]) {
+      socket.write(`${piece.length.toString(16)}\r\n`);
+      socket.write(piece);
+      socket.write('\r\n');
+    }
+    socket.write('0\r\n\r\n');
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    socket.destroy();
+    expect(answer.toString()).toContain(await d.register(named));
   });
 });
 

@@ -1,99 +1,114 @@
+import { isAscii } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { KvError } from '../../../lib/errors.js';
+import { invalid } from './wire-error.js';
 
-/** Takes a request's body in pieces of known size, copying it once, and no faster than it is asked for. */
+/** Takes a request's body, copying its bytes once, and no faster than it is asked for. */
 export interface BodyReader {
   /** Fills `target`. Rejects with KV_INVALID_INPUT if the body ends before, or with the signal's reason. */
   read(target: Uint8Array): Promise<void>;
   /** Waits for more, and tells whether there is none. */
   isAtEnd(): Promise<boolean>;
-  /** The whole body, or undefined if that is more than `most` bytes. */
-  whole(most: number): Promise<Uint8Array | undefined>;
+  /** All of the body, or undefined if that is more than `most` bytes. Rejects with KV_INVALID_INPUT if it is not UTF-8. */
+  text(most: number): Promise<string | undefined>;
 }
 
-const ENDED = 'the body ends inside what was announced';
-
-interface Want {
-  readonly target: Uint8Array;
-  filled: number;
-  resolve(isFull: boolean): void;
-  reject(reason: unknown): void;
+/** What becomes of the pieces of a body. */
+interface Taker {
+  /** Gives back what it does not want of a piece. */
+  take(piece: Buffer): Buffer | undefined;
+  hasEnough(): boolean;
 }
 
 /** Reads the body of `request` until `signal` aborts. */
 export function bodyReader(request: IncomingMessage, signal: AbortSignal): BodyReader {
-  let leftover: Uint8Array | undefined; // came with what was wanted before
-  let want: Want | undefined;
+  let leftover: Buffer | undefined; // came with what was wanted before
+  let waiting: { readonly taker: Taker; resolve(): void; reject(reason: unknown): void } | undefined;
   let isEnded = false;
 
-  function feed(piece: Uint8Array): Uint8Array | undefined {
-    if (want === undefined) return piece;
-    const taken = piece.subarray(0, want.target.byteLength - want.filled);
-    want.target.set(taken, want.filled);
-    want.filled += taken.byteLength;
-    if (want.filled === want.target.byteLength) settle(true);
-    return taken.byteLength < piece.byteLength ? piece.subarray(taken.byteLength) : undefined;
+  function settle(): void {
+    waiting?.resolve();
+    waiting = undefined;
   }
 
-  function settle(isFull: boolean): void {
-    const settled = want;
-    want = undefined;
-    settled?.resolve(isFull);
-  }
-
-  request.on('data', (piece: Uint8Array) => {
-    leftover = feed(piece);
-    if (want === undefined) request.pause();
+  request.on('data', (piece: Buffer) => {
+    leftover = piece;
+    if (waiting !== undefined && isServed(waiting.taker)) settle();
+    if (waiting === undefined) request.pause();
   });
   request.pause();
   request.once('end', () => {
     isEnded = true;
-    settle(false);
+    settle();
   });
   const giveUp = (): void => {
-    want?.reject(signal.reason);
-    want = undefined;
+    waiting?.reject(signal.reason);
+    waiting = undefined;
   };
   signal.addEventListener('abort', giveUp, { once: true });
 
-  /** Resolves with whether all of `target` was filled, and how much. */
-  async function fill(target: Uint8Array): Promise<number> {
+  /** Gives what has come to `taker`, and tells whether it has enough. */
+  function isServed(taker: Taker): boolean {
+    leftover = leftover && taker.take(leftover);
+    return taker.hasEnough();
+  }
+
+  /** Resolves when `taker` has enough, or the body has ended. */
+  async function serve(taker: Taker): Promise<void> {
     signal.throwIfAborted();
-    if (target.byteLength === 0) return 0;
-    const mine: Want = { target, filled: 0, resolve: () => undefined, reject: () => undefined };
-    const done = new Promise<boolean>((resolve, reject) => Object.assign(mine, { resolve, reject }));
-    want = mine;
-    const piece = leftover;
-    leftover = undefined;
-    if (piece !== undefined) leftover = feed(piece);
-    if (want !== undefined) {
-      if (isEnded) settle(false);
-      else request.resume();
-    }
-    await done;
-    return mine.filled;
+    if (isServed(taker) || isEnded) return;
+    await new Promise<void>((resolve, reject) => {
+      waiting = { taker, resolve, reject };
+      request.resume();
+    });
+  }
+
+  /** Resolves with how much of `target` was filled. */
+  async function fill(target: Uint8Array): Promise<number> {
+    let filled = 0;
+    await serve({
+      take(piece) {
+        const taken = piece.subarray(0, target.byteLength - filled);
+        target.set(taken, filled);
+        filled += taken.byteLength;
+        return taken.byteLength < piece.byteLength ? piece.subarray(taken.byteLength) : undefined;
+      },
+      hasEnough: () => filled === target.byteLength,
+    });
+    return filled;
   }
 
   return {
     async read(target) {
-      if ((await fill(target)) < target.byteLength) throw new KvError('KV_INVALID_INPUT', ENDED);
+      if ((await fill(target)) < target.byteLength) throw new KvError('KV_INVALID_INPUT', 'the body ends inside what was announced');
     },
     isAtEnd: async () => (await fill(new Uint8Array(1))) === 0,
-    async whole(most) {
-      const announced = Number(request.headers['content-length'] ?? NaN);
-      if (announced > most) return undefined;
-      // One byte more than may be: it tells a body that is too long.
-      let room = new Uint8Array(Number.isNaN(announced) ? Math.min(most + 1, 1 << 16) : announced + 1);
+    async text(most) {
+      if (Number(request.headers['content-length'] ?? 0) > most) return undefined;
+      const pieces: Buffer[] = [];
       let bytes = 0;
-      for (;;) {
-        const filled = await fill(room.subarray(bytes));
-        bytes += filled;
-        if (bytes < room.byteLength) return room.subarray(0, bytes);
-        if (bytes > most) return undefined;
-        const larger = new Uint8Array(Math.min(most + 1, 2 * room.byteLength));
-        larger.set(room);
-        room = larger;
-      }
+      await serve({
+        take(piece) {
+          pieces.push(piece);
+          bytes += piece.byteLength;
+          return undefined;
+        },
+        hasEnough: () => bytes > most,
+      });
+      return bytes > most ? undefined : textOf(pieces);
     },
   };
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+/** Text in UTF-8 that came in pieces. Throws KV_INVALID_INPUT for other bytes. */
+export function textOf(pieces: readonly Buffer[]): string {
+  // Lookups are 66 KB of ASCII each. To put the pieces together first takes memory beside the heap, and V8 collects garbage far more often for it.
+  if (pieces.every((piece) => isAscii(piece))) return pieces.map((piece) => piece.toString('latin1')).join('');
+  try {
+    return UTF8.decode(Buffer.concat(pieces));
+  } catch {
+    throw invalid('expected the body to be text in UTF-8');
+  }
 }

@@ -55,22 +55,20 @@ export function makeExchange(request: IncomingMessage, response: ServerResponse,
     signal,
     body,
     async json() {
-      const bytes = await body().whole(MAX_JSON_BYTES);
-      if (bytes === undefined) throw new WireError(413, 'KV_INVALID_INPUT', `expected JSON of at most ${MAX_JSON_BYTES} bytes; split the call`);
-      return parseJson(bytes);
+      const text = await body().text(MAX_JSON_BYTES);
+      if (text === undefined) throw new WireError(413, 'KV_INVALID_INPUT', `expected JSON of at most ${MAX_JSON_BYTES} bytes; split the call`);
+      return parseJson(text);
     },
     answerBytes,
     answer: (status, value) => answerBytes(status, 'application/json', JSON.stringify(value)),
   };
 }
 
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
-
-/** JSON in UTF-8. Throws KV_INVALID_INPUT, which repeats nothing of it. */
-export function parseJson(bytes: Uint8Array): unknown {
+/** What a body says. Throws KV_INVALID_INPUT, which repeats nothing of it. */
+export function parseJson(text: string): unknown {
   try {
-    return JSON.parse(UTF8.decode(bytes));
+    return JSON.parse(text);
   } catch {
-    throw invalid('expected the body to be JSON in UTF-8');
+    throw invalid('expected the body to be JSON');
   }
 }

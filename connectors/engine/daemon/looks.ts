@@ -4,6 +4,7 @@ import { chunkKey } from '../../../lib/store/namespace.js';
 import { timeLimit } from '../../../lib/store/time-limit.js';
 import type { DaemonEvents } from './events.js';
 import type { PresenceTable } from './presence.js';
+import { readHash } from './requests.js';
 import { describeFailure } from './wire-error.js';
 
 /** Looks at the store that run at once. */
@@ -13,8 +14,11 @@ const MAX_WAITING = 65_536;
 const LOOK_LIMIT_MS = 10_000;
 
 export interface Looks {
-  /** One of `1`, `0`, `?` a hash, from memory. Begins to look for what is not known, and waits for that at most `waitMs`. */
-  lookup(space: string, hashes: readonly string[], waitMs: number, signal: AbortSignal): Promise<string>;
+  /**
+   * One of `1`, `0`, `?` a hash, from memory. Begins to look for what is not known, and waits for that at most `waitMs`. Rejects with
+   * KV_INVALID_INPUT if one is no hash, and looks for none.
+   */
+  lookup(space: string, hashes: readonly unknown[], waitMs: number, signal: AbortSignal): Promise<string>;
   /** One of `1`, `0` a hash, asked of the store. What it does not tell before the signal's end is `0`. */
   exists(space: string, hashes: readonly string[], signal: AbortSignal): Promise<string>;
   /** Gives up what waits and aborts what runs. */
@@ -75,7 +79,8 @@ export function makeLooks(connector: StorageConnector, presence: PresenceTable, 
     async lookup(space, hashes, waitMs, signal) {
       const first = presence.of(space, hashes);
       if (!first.includes('?')) return first;
-      const looks = hashes.filter((_, i) => first[i] === '?').map((hash) => ask(space, hash));
+      const unknown = hashes.filter((_, i) => first[i] === '?').map(readHash);
+      const looks = unknown.map((hash) => ask(space, hash));
       if (waitMs === 0) return first;
       await withinTime(Promise.all(looks), waitMs, signal);
       return presence.of(space, hashes);

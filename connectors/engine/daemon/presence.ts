@@ -7,16 +7,19 @@ const ABSENT_MS = 5_000;
 /** Chunks that are known of at once; about 150 bytes each. */
 const MAX_KNOWN = 2 ** 20;
 
+const PRESENT = 0x31; // `1`
+const ABSENT = 0x30; // `0`
+
 export interface PresenceTable {
-  /** A character a hash: `1` there, `0` not there, `?` not known (any more). */
-  of(space: string, hashes: readonly string[]): string;
+  /** A character a hash: `1` there, `0` not there, `?` not known (any more). What is no hash is not known. */
+  of(space: string, hashes: readonly unknown[]): string;
   note(space: string, hash: string, isPresent: boolean): void;
 }
 
 /** Makes a table; `now` is a clock in milliseconds that is never set. */
 export function presenceTable(now: () => number): PresenceTable {
   // Per space, hash -> end of the knowledge; negative where the chunk is absent. Oldest knowledge first.
-  const spaces = new Map<string, Map<string, number>>();
+  const spaces = new Map<string, Map<unknown, number>>();
   let known = 0;
 
   function dropOldest(): void {
@@ -35,12 +38,12 @@ export function presenceTable(now: () => number): PresenceTable {
     of(space, hashes) {
       const ends = spaces.get(space);
       const time = now();
-      let found = '';
-      for (const hash of hashes) {
+      const found = Buffer.alloc(hashes.length, '?'); // to put text together by the character makes a string for each
+      hashes.forEach((hash, i) => {
         const until = ends?.get(hash);
-        found += until === undefined || Math.abs(until) <= time ? '?' : until > 0 ? '1' : '0';
-      }
-      return found;
+        if (until !== undefined && Math.abs(until) > time) found[i] = until > 0 ? PRESENT : ABSENT;
+      });
+      return found.toString('latin1');
     },
     note(space, hash, isPresent) {
       let hashes = spaces.get(space);

@@ -21,8 +21,14 @@ export interface SegmentRange {
 export interface HashesRequest {
   readonly space: string;
   readonly hashes: readonly string[];
-  readonly waitMs: number;
   readonly deadlineMs?: number;
+}
+
+export interface LookupRequest {
+  readonly space: string;
+  /** Not checked yet: they come by the thousand, and one that is known is one. */
+  readonly hashes: readonly unknown[];
+  readonly waitMs: number;
 }
 
 export interface FetchEntry {
@@ -48,15 +54,21 @@ export interface StoreRequest {
   readonly deadlineMs?: number;
 }
 
-/** Of lookup, exists, prefetch and delete; `fields` are those beside space and hashes. */
-export function readHashes(value: unknown, fields: readonly ('wait_ms' | 'deadline_ms')[] = []): HashesRequest {
-  const request = record(value, 'the request', new Set(['space', 'hashes', ...fields]));
+const LOOKUP_FIELDS = new Set(['space', 'hashes', 'wait_ms']);
+
+export function readLookup(value: unknown): LookupRequest {
+  const request = record(value, 'the request', LOOKUP_FIELDS);
   return {
     space: text(request.space, 'space'),
-    hashes: list(request.hashes, 'hashes', MAX_ENTRIES).map(hash),
+    hashes: list(request.hashes, 'hashes', MAX_ENTRIES),
     waitMs: optional(request.wait_ms, (given) => integer(given, 'wait_ms', 0, MAX_MS)) ?? 0,
-    ...deadline(request),
   };
+}
+
+/** Of exists, prefetch and delete; `fields` are those beside space and hashes. */
+export function readHashes(value: unknown, fields: readonly 'deadline_ms'[] = []): HashesRequest {
+  const request = record(value, 'the request', new Set(['space', 'hashes', ...fields]));
+  return { space: text(request.space, 'space'), hashes: list(request.hashes, 'hashes', MAX_ENTRIES).map(readHash), ...deadline(request) };
 }
 
 const FETCH_FIELDS = new Set(['space', 'entries', 'layers', 'deadline_ms']);
@@ -97,7 +109,7 @@ function fetchEntry(entry: JsonRecord): FetchEntry {
     offset: optional(entry.offset, (offset) => integer(offset, 'offset', 0)) ?? 0,
   }));
   if (segment === undefined && (entry.generation !== undefined || entry.offset !== undefined)) throw invalid('expected `segment` beside generation and offset');
-  return { hash: hash(entry.hash), bytes: integer(entry.bytes, 'bytes', 0, MAX_TENSOR_BYTES), ...(segment && { segment }) };
+  return { hash: readHash(entry.hash), bytes: integer(entry.bytes, 'bytes', 0, MAX_TENSOR_BYTES), ...(segment && { segment }) };
 }
 
 function readLayers(value: unknown): Span {
@@ -113,7 +125,7 @@ function deadline(request: JsonRecord): { readonly deadlineMs?: number } {
   return deadlineMs === undefined ? {} : { deadlineMs };
 }
 
-function hash(value: unknown): string {
+export function readHash(value: unknown): string {
   if (!isPrefixHash(value)) throw invalid('expected a hash to be 1 to 128 lower-case hex digits');
   return value;
 }

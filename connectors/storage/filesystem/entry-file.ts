@@ -70,9 +70,9 @@ export async function openEntry(path: string, signal?: AbortSignal): Promise<Ope
 
 /**
  * Reads a value, or a part of it, into memory of the caller, in one trip to a thread where `openEntry` and `readFully` take four.
- * Undefined if there is no file, or its time is over. Rejects as they do, and with a RangeError if the memory is too small.
+ * Undefined if there is no file, `over` if its time is. Rejects as they do, and with a RangeError if the memory is too small.
  */
-export async function readInto(path: string, key: string, options: GetOptions & { readonly into: Uint8Array }): Promise<Uint8Array | undefined> {
+export async function readInto(path: string, key: string, options: GetOptions & { readonly into: Uint8Array }): Promise<Uint8Array | 'over' | undefined> {
   const { range = { offset: 0, length: Number.MAX_SAFE_INTEGER }, into } = options;
   const tail = Buffer.alloc(LIFETIME_BYTES + TRAILER_BYTES);
   const read = await asEntryFile(path, readEntryFile(path, { key: makeTail(key, 0, undefined), tail, ...range, into }));
@@ -81,7 +81,7 @@ export async function readInto(path: string, key: string, options: GetOptions & 
   if (Number.isNaN(fileBytes)) throw corrupt(path, 'is no regular file');
   if (fileBytes < TRAILER_BYTES) throw corrupt(path, 'is too short to be an entry');
   const entry = readTail(tail.subarray(0, Math.min(fileBytes, tail.byteLength)), fileBytes, path);
-  if (entry.isOver) return undefined;
+  if (entry.isOver) return 'over';
   if (entry.key !== key) throw corrupt(path, 'holds the value of another key');
   const { target } = placeRead(entry.valueBytes, options);
   if (bytesRead !== target.byteLength) throw corrupt(path, 'was cut short while it was read');

@@ -1,6 +1,6 @@
 import { timeLimit } from '../../../../lib/store/time-limit.js';
 import type { DaemonCore } from '../core.js';
-import { readHashes } from '../requests.js';
+import { readHashes, readLookup } from '../requests.js';
 import type { Route } from '../routes.js';
 
 export function lookRoutes({ spaces, looks, events }: DaemonCore, defaultDeadlineMs: number): Route[] {
@@ -13,7 +13,7 @@ export function lookRoutes({ spaces, looks, events }: DaemonCore, defaultDeadlin
       path: '/v1/lookup',
       async handle(exchange) {
         const begin = performance.now();
-        const { space, hashes, waitMs } = readHashes(await exchange.json(), ['wait_ms']);
+        const { space, hashes, waitMs } = readLookup(await exchange.json());
         const { digest } = spaces.get(space);
         const hits = await looks.lookup(digest, hashes, waitMs, exchange.signal);
         exchange.answer(200, { hits, prefix: prefixOf(hits) });

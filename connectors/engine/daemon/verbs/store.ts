@@ -1,4 +1,5 @@
 import { timeLimit } from '../../../../lib/store/time-limit.js';
+import { textOf } from '../body-reader.js';
 import type { ByteBudget } from '../byte-budget.js';
 import { countCall } from '../call-summary.js';
 import type { DaemonCore } from '../core.js';
@@ -112,9 +113,9 @@ async function readHead(exchange: Exchange): Promise<StoreRequest> {
   const { index, status, bytes } = readFrameHeader(header);
   if (index !== CALL_INDEX || status !== FRAME_STATUS.done) throw invalid('expected the first frame to carry the call: index 0xffffffff, status 0');
   if (bytes > MAX_JSON_BYTES) throw invalid(`expected the first frame to have at most ${MAX_JSON_BYTES} bytes of JSON; split the call`);
-  const json = new Uint8Array(bytes);
+  const json = Buffer.alloc(bytes);
   await exchange.body().read(json);
-  return readStore(parseJson(json), false);
+  return readStore(parseJson(textOf([json])), false);
 }
 
 // Entries come one after the other and are coded while the next ones come, as far as the budget has memory for them.
