@@ -67,10 +67,10 @@ function signedUndici(endpoint: string, offsetOf: (index: number) => number, byt
     name: 'undici, signed',
     async get(index, into) {
       const offset = offsetOf(index);
-      const { path, method, headers } = await sign({ method: 'GET', name: 'object', headers: NO_PAYLOAD, range: `bytes=${offset}-${offset + bytes - 1}` });
+      const { path, method, headers, range } = await sign({ method: 'GET', name: 'object', headers: NO_PAYLOAD, range: `bytes=${offset}-${offset + bytes - 1}` });
       let at = 0;
       await new Promise<void>((resolve, reject) => {
-        pool.dispatch({ path, method, headers }, {
+        pool.dispatch({ path, method, headers: { ...headers, range } }, {
           onRequestStart: () => undefined,
           onResponseStart: () => undefined,
           onResponseData(_, chunk) {

@@ -38,8 +38,8 @@ export const MIB = 2 ** 20;
 export const IN_FLIGHT = 4;
 /** A round of the fastest gets takes some 15 ms: less is not measured but guessed. */
 const ROUND_BYTES = { put: 64 * MIB, get: 256 * MIB };
-/** Gets before the first that counts: a client that serves has its code compiled, which takes a few hundred calls. */
-const WARM_UP_GETS = 512;
+/** Gets before the first that counts: a client that serves has its code compiled, which takes some thousand calls. */
+const WARM_UP_GETS = 2048;
 /** Bytes that the keys of a comparison hold together: few enough to stay in a processor's cache, so that the client is measured and not the memory. */
 export const HOT_BYTES = 8 * MIB;
 

@@ -65,7 +65,8 @@ it('signs as the SDK does, with keys and on days that change', async () => {
 
 it('sends the range beside what is signed', async () => {
   const sign = signer(checkOptions({ bucket: 'bucket' }), async () => ({ accessKeyId: 'id', secretAccessKey: 'secret' }));
-  const { headers } = await sign({ method: 'GET', name: 'a', headers: NO_PAYLOAD, range: 'bytes=0-9' });
-  expect(headers.range).toBe('bytes=0-9');
+  const { headers, range } = await sign({ method: 'GET', name: 'a', headers: NO_PAYLOAD, range: 'bytes=0-9' });
+  expect(range).toBe('bytes=0-9');
+  expect(headers).not.toHaveProperty('range');
   expect(headers.authorization).not.toContain('range');
 });

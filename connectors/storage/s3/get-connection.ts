@@ -15,6 +15,7 @@ const DIRECT_BYTES = 16 << 10;
 const KEEP_ALIVE_MS = 30_000;
 /** Servers and what stands before them end unused connections after five seconds or more. */
 const IDLE_MS = 4000;
+const IDLE_LOOK_MS = 500;
 
 interface Call {
   readonly answer: AnswerReader;
@@ -27,6 +28,9 @@ export class GetConnection {
   readonly #socket: Socket;
   #call: Call | undefined;
   #error: unknown;
+  /** Since when it is unused, by `performance.now`. Before the first call it is not: it may take long to connect. */
+  #restedAt = Infinity;
+  readonly #idleTimer: NodeJS.Timeout;
 
   private constructor({ origin, tls }: S3Settings) {
     const isSecure = origin.protocol === 'https:';
@@ -37,9 +41,10 @@ export class GetConnection {
     this.#socket = isSecure ? connectTls(Object.assign({ ...where, ...name, ...tls, ALPNProtocols: ['http/1.1'] }, { onread })) : connectPlain({ ...where, onread });
     this.#socket.setNoDelay(true);
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    this.#socket.on('timeout', () => this.destroy());
     this.#socket.once('error', (cause) => (this.#error = cause));
     this.#socket.once('close', () => this.#closed());
+    // One timer that looks now and then: to start one after each call costs calls time.
+    this.#idleTimer = setInterval(() => this.#endIfIdle(), IDLE_LOOK_MS).unref();
   }
 
   /** Connects. Rejects with a LostConnection or the signal's reason. */
@@ -73,7 +78,6 @@ export class GetConnection {
     try {
       return await new Promise<Answer>((resolve, reject) => {
         this.#call = { answer: new AnswerReader(receive), hadAnswer: false, resolve, reject };
-        this.#socket.setTimeout(0);
         this.#socket.ref();
         this.#socket.write(request, 'latin1');
       });
@@ -125,6 +129,7 @@ export class GetConnection {
   }
 
   #closed(): void {
+    clearInterval(this.#idleTimer);
     const call = this.#call;
     if (call === undefined) return;
     if (!call.answer.isUntilClose || this.#error !== undefined) return this.#fail(new LostConnection(this.#error, call.hadAnswer));
@@ -148,8 +153,12 @@ export class GetConnection {
 
   /** Unused, it keeps neither itself for long nor the process from its end. */
   #rest(): void {
-    this.#socket.setTimeout(IDLE_MS);
+    this.#restedAt = performance.now();
     this.#socket.unref();
+  }
+
+  #endIfIdle(): void {
+    if (this.#call === undefined && performance.now() - this.#restedAt >= IDLE_MS) this.destroy();
   }
 
   #fail(cause: unknown): void {

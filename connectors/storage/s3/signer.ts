@@ -63,6 +63,6 @@ export function signer({ origin, region, bucketPath }: S3Settings, credentials: 
 
   return async (request, signal) => {
     const signed = signedNow(request, await credentials(signal));
-    return request.range === undefined ? signed : { ...signed, headers: { ...signed.headers, range: request.range } };
+    return request.range === undefined ? signed : { ...signed, range: request.range };
   };
 }

@@ -12,6 +12,8 @@ export interface WireRequest {
   /** Path and query, encoded. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Value of the `range` header, which is not signed: requests that differ in it alone have the same `headers`. */
+  readonly range?: string;
   readonly body?: Uint8Array;
 }
 
