@@ -111,6 +111,15 @@ describe('JSON is refused', () => {
     socket.destroy();
   });
 
+  it('a byte at a time', async () => {
+    const socket = connect(d.socket);
+    socket.write('POST /v1/lookup HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n');
+    socket.write('1\r\n \r\n'.repeat(65_537));
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    expect(answer.toString()).toMatch(/^HTTP\/1.1 400 [^]*at most 65536 pieces/);
+    socket.destroy();
+  });
+
   it('what is no UTF-8', async () => {
     expect((await d.client.send('POST', '/v1/lookup', Buffer.from([0x22, 0xff, 0xfe, 0x22]))).status).toBe(400);
   });

@@ -9,9 +9,12 @@ export interface BodyReader {
   read(target: Uint8Array): Promise<void>;
   /** Waits for more, and tells whether there is none. */
   isAtEnd(): Promise<boolean>;
-  /** All of the body, or undefined if that is more than `most` bytes. Rejects with KV_INVALID_INPUT if it is not UTF-8. */
+  /** All of the body, or undefined if that is more than `most` bytes. Rejects with KV_INVALID_INPUT if it is not UTF-8, or comes in shreds. */
   text(most: number): Promise<string | undefined>;
 }
+
+/** Pieces of a text: each takes some hundred bytes, however small it is. */
+const MAX_PIECES = 65_536;
 
 /** What becomes of the pieces of a body. */
 interface Taker {
@@ -93,8 +96,9 @@ export function bodyReader(request: IncomingMessage, signal: AbortSignal): BodyR
           bytes += piece.byteLength;
           return undefined;
         },
-        hasEnough: () => bytes > most,
+        hasEnough: () => bytes > most || pieces.length > MAX_PIECES,
       });
+      if (pieces.length > MAX_PIECES) throw invalid(`expected a body in at most ${MAX_PIECES} pieces`);
       return bytes > most ? undefined : textOf(pieces);
     },
   };
