@@ -5,10 +5,11 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/engines/**/*.live.ts'],
+    globalSetup: 'test/engines/global-setup.ts',
     pool: 'forks',
     fileParallelism: false,
     testTimeout: 240_000,
-    hookTimeout: 900_000,
+    hookTimeout: 240_000,
     watch: false,
   },
 });
