@@ -12,7 +12,7 @@ export interface WireRequest {
   /** Path and query, encoded. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Value of the `range` header, which is not signed: requests that differ in it alone have the same `headers`. */
+  /** Value of a GET's `range` header, which is not signed: requests that differ in it alone have the same `headers`. */
   readonly range?: string;
   readonly body?: Uint8Array;
 }
@@ -43,8 +43,8 @@ export function transport({ origin, tls, maxConnections }: S3Settings): Transpor
   return {
     exchange: (request, receive, signal) => new Promise((resolve, reject) => {
       const exchange = new Exchange({ receive, signal, resolve, reject });
-      const { method, path, headers, body = null } = request;
-      pool.dispatch({ method, path, headers, body: body as Buffer | null }, exchange);
+      const { method, path, headers, range, body = null } = request;
+      pool.dispatch({ method, path, headers: range === undefined ? headers : { ...headers, range }, body: body as Buffer | null }, exchange);
     }),
     close: () => pool.destroy(),
   };
