@@ -4,9 +4,13 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/lmcache/**/*.live.ts'],
+    globalSetup: 'test/lmcache/global-setup.ts',
     pool: 'forks',
+    // Python that starts and imports takes most of the time, and one core.
+    maxWorkers: 2,
+    minWorkers: 1,
     testTimeout: 60_000,
-    hookTimeout: 900_000,
+    hookTimeout: 300_000,
     watch: false,
   },
 });
