@@ -56,6 +56,7 @@
         "addon/binding/worker_pool.cc",
         "addon/file/entry_read.cc",
         "addon/file/mapped_file.cc",
+        "addon/net/receive_threshold.cc",
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS"],

@@ -4,6 +4,7 @@
 #include "../codec/checksum.h"
 #include "../codec/cpu.h"
 #include "../codec/quantized_hevc.h"
+#include "../net/receive_threshold.h"
 #include "arguments.h"
 #include "entry_reader.h"
 #include "errors.h"
@@ -45,6 +46,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value MapFile(const Napi::CallbackInfo& info) { return map_file_buffer(info); }
   Napi::Value UnmapFile(const Napi::CallbackInfo& info) { return unmap_file_buffer(info); }
   Napi::Value ReserveFile(const Napi::CallbackInfo& info) { return reserve_file_async(info); }
+  Napi::Value SetReceiveThreshold(const Napi::CallbackInfo& info);
   Napi::Value ForceScalar(const Napi::CallbackInfo& info);
 
   Napi::Value run(Napi::Env env, std::unique_ptr<Call> call, uint32_t threads, const volatile int32_t* cancel);
@@ -103,6 +105,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : pool_(pool_size()) {
                            InstanceMethod("mapFile", &Addon::MapFile),
                            InstanceMethod("unmapFile", &Addon::UnmapFile),
                            InstanceMethod("reserveFile", &Addon::ReserveFile),
+                           InstanceMethod("setReceiveThreshold", &Addon::SetReceiveThreshold),
                            InstanceMethod("forceScalar", &Addon::ForceScalar),
                        });
 }
@@ -256,6 +259,16 @@ Napi::Value Addon::Xxh3(const Napi::CallbackInfo& info) {
   Bytes bytes;
   if (!read_bytes(info[0], "bytes", &bytes)) return info.Env().Undefined();
   return Napi::BigInt::New(info.Env(), xxh3_64(bytes));
+}
+
+// setReceiveThreshold(socket, bytes): boolean
+Napi::Value Addon::SetReceiveThreshold(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsNumber() || !info[1].IsNumber()) {
+    Napi::TypeError::New(env, "expected a socket's descriptor and a number of bytes").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  return Napi::Boolean::New(env, set_receive_threshold(info[0].As<Napi::Number>().Int32Value(), info[1].As<Napi::Number>().Int32Value()) == 0);
 }
 
 // forceScalar(boolean): for tests and benchmarks

@@ -124,6 +124,8 @@ export interface Native {
   unmapFile(buffer: ArrayBuffer): void;
   /** Takes memory for a range of a file. Rejects with a system error. */
   reserveFile(file: number, offset: number, bytes: number): Promise<void>;
+  /** Has the system wake who waits for a socket only when so many bytes have come, or it ends. False where it does not. */
+  setReceiveThreshold(socket: number, bytes: number): boolean;
   forceScalar(force: boolean): void;
 }
 

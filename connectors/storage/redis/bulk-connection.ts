@@ -6,6 +6,7 @@ import { connect as connectPlain, type OnReadOpts, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls';
 import { abortable } from '../abortable.js';
 import { LostConnection } from '../lost-connection.js';
+import { ReceiveThreshold } from '../receive-threshold.js';
 import { command, joined, type Command } from './command.js';
 import { ProtocolError, ReplyError, ReplyParser, type Reply, type ReplyHandler, type SingleReply } from './reply-parser.js';
 import type { Access, Address } from './settings.js';
@@ -49,7 +50,7 @@ export class BulkConnection {
 
   private constructor(address: Address, { tls }: Access) {
     const where = 'socketPath' in address ? { path: address.socketPath } : address;
-    const how = { ...where, ...tls, onread: this.#reading() }; // tls.connect knows `onread` too, though its types do not
+    const how = { ...where, ...tls, onread: this.#reading(!('socketPath' in address) && tls === undefined) }; // tls.connect knows `onread` too, though its types do not
     this.#socket = tls === undefined ? connectPlain(how) : connectTls(how);
     this.#socket.setNoDelay(true);
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
@@ -119,16 +120,19 @@ export class BulkConnection {
   }
 
   /** Reads a value straight into its place, all else through a small buffer. */
-  #reading(): OnReadOpts {
+  #reading(isOverTcp: boolean): OnReadOpts {
     const small = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
     const callback = (count: number, memory: Uint8Array): boolean => {
       if (memory === small) this.#receive(small.subarray(0, count));
       else this.#parser.advance(count);
       return true;
     };
+    const threshold = new ReceiveThreshold();
     const buffer = (): Uint8Array => {
       const room = this.#parser.room;
-      return room !== undefined && room.byteLength >= DIRECT_BYTES ? room : small;
+      const isDirect = room !== undefined && room.byteLength >= DIRECT_BYTES;
+      if (isOverTcp) threshold.expect(this.#socket, isDirect ? room.byteLength : 1);
+      return isDirect ? room : small;
     };
     return { buffer, callback };
   }

@@ -4,6 +4,7 @@ import { connect as connectPlain, isIP, type OnReadOpts, type Socket } from 'nod
 import { connect as connectTls } from 'node:tls';
 import { abortable } from '../abortable.js';
 import { LostConnection } from '../lost-connection.js';
+import { ReceiveThreshold } from '../receive-threshold.js';
 import { AnswerReader } from './answer-reader.js';
 import type { S3Settings } from './options.js';
 import type { Answer, Receive } from './transport.js';
@@ -37,7 +38,7 @@ export class GetConnection {
     const host = origin.hostname.replace(/^\[|\]$/g, '');
     const where = { host, port: Number(origin.port) || (isSecure ? 443 : 80) };
     const name = isIP(host) === 0 ? { servername: host } : {};
-    const onread = this.#reading(); // tls.connect knows it too, though its types do not
+    const onread = this.#reading(isSecure); // tls.connect knows it too, though its types do not
     this.#socket = isSecure ? connectTls(Object.assign({ ...where, ...name, ...tls, ALPNProtocols: ['http/1.1'] }, { onread })) : connectPlain({ ...where, onread });
     this.#socket.setNoDelay(true);
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
@@ -91,7 +92,7 @@ export class GetConnection {
   }
 
   /** Reads a body straight into its place, all else through a small buffer. */
-  #reading(): OnReadOpts {
+  #reading(isSecure: boolean): OnReadOpts {
     const small = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
     const callback = (count: number, memory: Uint8Array): boolean => {
       this.#receive(count < memory.byteLength, (answer) => {
@@ -101,9 +102,12 @@ export class GetConnection {
       });
       return true;
     };
+    const threshold = new ReceiveThreshold();
     const buffer = (): Uint8Array => {
       const room = this.#call?.answer.room;
-      return room !== undefined && room.byteLength >= DIRECT_BYTES ? room : small;
+      const isDirect = room !== undefined && room.byteLength >= DIRECT_BYTES;
+      if (!isSecure) threshold.expect(this.#socket, isDirect ? room.byteLength : 1);
+      return isDirect ? room : small;
     };
     return { buffer, callback };
   }
