@@ -2,10 +2,10 @@ import type { Socket } from 'node:net';
 import { setReceiveThreshold } from '../../lib/store/receive-threshold.js';
 
 /**
- * So many bytes of a large value are worth waking up for. Otherwise a value of 4 MiB comes in some twenty pieces, and the reads cost a quarter
- * of the processor time; larger thresholds save little more (`npm run bench -- connectors`).
+ * So many bytes of a large value are worth waking up for. Otherwise a MiB comes in some ten pieces; and a reader that is woken while more comes
+ * waits for the socket's lock, which took an eighth of its processor time at 256 KiB (loopback).
  */
-const MOST_BYTES = 256 << 10;
+const MOST_BYTES = 1 << 20;
 
 /** Keeps the receive threshold of one TCP connection to what is still to come. */
 export class ReceiveThreshold {
