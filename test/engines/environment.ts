@@ -27,7 +27,7 @@ export function provideEnvironment(): Environment {
     model: (name) => join(directory, 'models', name),
     env: {
       PYTHONPATH: join(ROOT, 'connectors/engine/python/src'),
-      // The first start writes what Python makes of some thousand modules, the others read it: it halves the time of a start.
+      // The first start writes what Python makes of some thousand modules, the others read it and are seconds faster.
       PYTHONDONTWRITEBYTECODE: '',
       PYTHONPYCACHEPREFIX: join(directory, 'pycache'),
       // Threads that wait without spinning: daemon and store share the cores with the engine.
