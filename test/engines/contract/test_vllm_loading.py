@@ -113,8 +113,8 @@ def test_a_layer_that_was_computed_without_its_pages_has_failed_even_if_they_com
     client = Client(path)
     into, loading = load(client, source, space, pieces, 0.5)
     # The fetch itself has longer: its frames come after the layer's deadline and before the end of the step.
-    loading._fetch_pieces_of = loading._fetch_pieces
-    loading._fetch_pieces = lambda index, layers, some, _: loading._fetch_pieces_of(index, layers, some, 20_000)
+    fetch = client.fetch
+    client.fetch = lambda space, entries, _, *rest: fetch(space, entries, 20_000, *rest)
     with ThreadPoolExecutor(4) as threads:
         loading.begin(threads)
         loading.wait("layers.0")

@@ -91,8 +91,9 @@ class Client:
         """Fills each entry's memory, which is as long as its tensor; True for each that was filled, by the deadline.
 
         `layers` (begin, end) asks for that half-open range of layers only. `on_entry(place, is_hit)` is called once for each entry, on this
-        thread, as soon as it is settled. Memory of a missed entry holds anything. Where `segments.settled()` is not true afterwards, the
-        daemon may still write into memory of entries that lie in segments.
+        thread, as soon as it is settled; entries may share memory that lies in no segment if it takes each tensor from there. Memory of a
+        missed entry holds anything. Where `segments.settled()` is not true afterwards, the daemon may still write into memory of entries that
+        lie in segments.
         """
         work = Fetch(entries, self.segments, layers, on_entry)
         return self._move(work, space, deadline_ms, self.counters.hit, self.counters.miss)

@@ -23,17 +23,15 @@ K_THEN_V = ("FLASH_ATTN", "TRITON_ATTN", "FLEX_ATTENTION", "FLASHINFER")
 COLUMNS_OF_K = ("vec", "vec16")
 """Instruction sets of the CPU backend under which K lies in columns."""
 
-ToChunk = Callable[[torch.Tensor], torch.Tensor]
-
 
 @dataclass(frozen=True)
 class Form:
     """One order of the daemon's, and the ways into and out of it for the pages of some blocks of one layer."""
 
     order: str
-    from_pages: ToChunk
-    to_pages: Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor]
-    """The inverse; given the shape of the pages."""
+    from_pages: Callable[[torch.Tensor], torch.Tensor]
+    fill_pages: Callable[[torch.Tensor, torch.Tensor], object]
+    """The inverse: copies the chunk's elements, given second, into the pages, without memory of its own."""
 
 
 def form_of(backend: str, isa: str | None, page: tuple[int, ...], head_size: int, dtype: torch.dtype) -> Form:
@@ -41,12 +39,12 @@ def form_of(backend: str, isa: str | None, page: tuple[int, ...], head_size: int
     heads, _, content = page
     is_plain = dtype in DTYPES and dtype != torch.uint8
     if is_plain and backend == "CPU_ATTN" and isa in COLUMNS_OF_K and content == 2 * head_size:
-        return Form("vllm_cpu_pages", _rows_of_cpu_pages, _cpu_pages_of_rows)
+        return Form("vllm_cpu_pages", _rows_of_cpu_pages, _fill_cpu_pages)
     if is_plain and backend in K_THEN_V and content == 2 * head_size:
-        return Form("fused", _tokens_of_pages, _pages_of_tokens)
+        return Form("fused", _tokens_of_pages, _fill_pages)
     if is_plain and heads == 1 and content == head_size:
-        return Form("mla", _tokens_of_pages, _pages_of_tokens)
-    return Form("bytes", lambda pages: pages, lambda data, shape: data.reshape(shape))
+        return Form("mla", _tokens_of_pages, _fill_pages)
+    return Form("bytes", lambda pages: pages, lambda pages, data: pages.copy_(data.view(pages.shape)))
 
 
 def geometry_of(form: Form, page: tuple[int, ...], dtype: torch.dtype, layers: int, rope: Rope | None) -> Geometry:
@@ -69,12 +67,12 @@ def _rows_of_cpu_pages(pages: torch.Tensor) -> torch.Tensor:
     return torch.stack((keys, values), dim=2)
 
 
-def _cpu_pages_of_rows(data: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    blocks, heads, tokens, content = shape
-    halves = data.reshape(blocks, heads, 2, tokens, content // 2)
-    keys = halves[:, :, 0].transpose(2, 3).reshape(blocks, heads, -1)
-    values = halves[:, :, 1].reshape(blocks, heads, -1)
-    return torch.stack((keys, values), dim=2).reshape(shape)
+def _fill_cpu_pages(pages: torch.Tensor, data: torch.Tensor) -> None:
+    blocks, heads, tokens, content = pages.shape
+    rows = data.view(blocks, heads, 2, tokens, content // 2)
+    halves = pages.view(blocks, heads, 2, -1)
+    halves[:, :, 0].view(blocks, heads, content // 2, tokens).copy_(rows[:, :, 0].transpose(2, 3))
+    halves[:, :, 1].view(blocks, heads, tokens, content // 2).copy_(rows[:, :, 1])
 
 
 def _tokens_of_pages(pages: torch.Tensor) -> torch.Tensor:
@@ -82,6 +80,6 @@ def _tokens_of_pages(pages: torch.Tensor) -> torch.Tensor:
     return pages.transpose(1, 2)
 
 
-def _pages_of_tokens(data: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    blocks, heads, tokens, content = shape
-    return data.reshape(blocks, tokens, heads, content).transpose(1, 2)
+def _fill_pages(pages: torch.Tensor, data: torch.Tensor) -> None:
+    blocks, heads, tokens, content = pages.shape
+    pages.copy_(data.view(blocks, tokens, heads, content).transpose(1, 2))

@@ -17,9 +17,6 @@ from .vllm_parts import WorkerPart
 NOBODY = 1 << 62
 """No chunk has failed."""
 
-BATCH_BYTES = 256 << 20
-"""Of the memory that one fetch brings chunks into, on their way to the engine's blocks."""
-
 log = logging.getLogger(__name__)
 _report = Report(log)
 
@@ -142,38 +139,30 @@ class Loading:
     def _fetch_range(self, index: int, layers: tuple[int, int]) -> None:
         share = self._shares[index]
         part = share.part
-        blocks = len(share.pieces[0].blocks[part.layers[0].group])
-        at_once = max(1, BATCH_BYTES // ((layers[1] - layers[0]) * blocks * part.block_bytes))
-        for place in range(0, len(share.pieces), at_once):
-            with self._changed:
-                pieces = (
-                    [] if self._ended else [piece for piece in share.pieces[place : place + at_once] if piece.number < self._failed_from]
-                )
-            left = self._deadline - time.monotonic()
-            if not pieces or left <= 0:
-                return
-            self._fetch_pieces(index, layers, pieces, left * 1000)
-
-    def _fetch_pieces(self, index: int, layers: tuple[int, int], pieces: Sequence[Piece], deadline_ms: float) -> None:
-        share = self._shares[index]
-        part = share.part
         begin, end = layers
-        layer_bytes = len(pieces[0].blocks[part.layers[0].group]) * part.block_bytes
-        buffer = torch.empty((len(pieces), end - begin, layer_bytes), dtype=torch.uint8)
-        entries = [(piece.hash, memoryview(row.numpy()).cast("B")) for piece, row in zip(pieces, buffer, strict=True)]
+        with self._changed:
+            pieces = [] if self._ended else [piece for piece in share.pieces if piece.number < self._failed_from]
+        left = self._deadline - time.monotonic()
+        if not pieces or left <= 0:
+            return
+        # All chunks come one after another into the same memory: what is written from there to the engine's blocks is in the processor's cache.
+        buffer = torch.empty((end - begin, len(pieces[0].blocks[part.layers[0].group]) * part.block_bytes), dtype=torch.uint8)
+        view = memoryview(buffer.numpy()).cast("B")
 
         def settle(place: int, is_hit: bool) -> None:
             piece = pieces[place]
+            for layer in range(begin, end) if is_hit else ():
+                # Not held for longer than a layer: the engine waits for it, too.
+                with self._changed:
+                    if self._ended:
+                        return
+                    part.write(layer, piece.blocks[part.layers[layer].group], buffer[layer - begin])
             with self._changed:
-                if self._ended:
-                    return
                 if is_hit:
-                    for layer in range(begin, end):
-                        part.write(layer, piece.blocks[part.layers[layer].group], buffer[place, layer - begin])
                     self._open.discard((index, layers, piece.number))
                 else:
                     self._failed_from = min(self._failed_from, piece.number)
                 self._changed.notify_all()
 
         wanted = None if layers == (0, len(part.layers)) else layers
-        self._client.fetch(share.space, entries, deadline_ms, wanted, settle)
+        self._client.fetch(share.space, [(piece.hash, view) for piece in pieces], left * 1000, wanted, settle)

@@ -80,25 +80,31 @@ class WorkerPart:
     def read(self, layer: int, blocks: Sequence[int]) -> torch.Tensor:
         """One layer of some blocks, as the daemon is to see them."""
         pages = self.layers[layer].pages
-        return self.form.from_pages(pages[self._page_ids(blocks, pages.device)])
+        count = self.pages_per_block
+        ids = torch.tensor(blocks)[:, None] * count + torch.arange(count)
+        return self.form.from_pages(pages[ids.flatten().to(pages.device)])
 
     def write(self, layer: int, blocks: Sequence[int], data: torch.Tensor) -> None:
         """The inverse of `read`; leaves out blocks with id 0. Done when it returns, on any device."""
         pages = self.layers[layer].pages
-        ids = self._page_ids(blocks, pages.device)
-        found = self.form.to_pages(data.view(pages.dtype).to(pages.device), (len(ids), *self.page))
-        wanted = ids > 0
-        pages[ids[wanted]] = found[wanted]
+        count = self.pages_per_block
+        found = data.view(pages.dtype).to(pages.device).view(len(blocks), -1)
+        for place, first, length in _runs(blocks):
+            self.form.fill_pages(pages[first * count : (first + length) * count], found[place : place + length])
         if pages.is_cuda:
             torch.cuda.current_stream(pages.device).synchronize()
 
-    def _page_ids(self, blocks: Sequence[int], device: torch.device) -> torch.Tensor:
-        ids = torch.tensor(blocks)
-        if self.pages_per_block > 1:
-            # The pages of block 0, which is nobody's, stay 0 as well.
-            pieces = torch.arange(self.pages_per_block)
-            ids = torch.where(ids[:, None] == 0, 0, ids[:, None] * self.pages_per_block + pieces).flatten()
-        return ids.to(device)
+
+def _runs(blocks: Sequence[int]) -> Iterable[tuple[int, int, int]]:
+    """Blocks that follow one another in the cache, as most do: place, id of the first, how many. Blocks with id 0 are in none."""
+    begin = 0
+    for end in range(1, len(blocks) + 1):
+        if end == len(blocks) or blocks[end] != blocks[end - 1] + 1:
+            if blocks[begin] == 0:
+                begin += 1
+            if end > begin:
+                yield begin, blocks[begin], end - begin
+            begin = end
 
 
 def unstorable(config: KVCacheConfig) -> str | None:
