@@ -86,6 +86,11 @@ export function toNativeLayout(layout: KvLayout): NativeLayout {
   };
 }
 
+/** The same tensor in canonical order: `split`, or `mla` where layers have one plane. */
+export function canonicalLayout({ blockTokens: _, ...layout }: KvLayout): KvLayout {
+  return { ...layout, order: planesOf(layout) === 1 ? 'mla' : 'split' };
+}
+
 /**
  * Copies a tensor into canonical order: [layers][2][kv_heads][tokens][head_dim] (`split`), or `mla` as it is.
  * The result is a copy; the inverse is `unpackLayout`.
@@ -94,15 +99,14 @@ export function packLayout(tensor: KvTensor): KvTensor {
   checkTensor(tensor);
   const data = new Uint8Array(tensor.data.byteLength);
   native().pack(toNativeLayout(tensor.layout), tensor.data, data);
-  const { blockTokens: _, ...layout } = tensor.layout;
-  return { ...tensor, layout: { ...layout, order: planesOf(layout) === 1 ? 'mla' : 'split' }, data };
+  return { ...tensor, layout: canonicalLayout(tensor.layout), data };
 }
 
 /** The inverse of `packLayout`: a canonical tensor copied into the order and blocks of `layout`, which has the same geometry. */
 export function unpackLayout(tensor: KvTensor, layout: KvLayout): KvTensor {
   checkTensor(tensor);
   checkLayout(layout);
-  if (tensor.layout.order !== (planesOf(layout) === 1 ? 'mla' : 'split')) throw new TypeError(`expected a canonical tensor, got order ${tensor.layout.order}`);
+  if (tensor.layout.order !== canonicalLayout(layout).order) throw new TypeError(`expected a canonical tensor, got order ${tensor.layout.order}`);
   const data = new Uint8Array(tensor.data.byteLength);
   native().unpack(toNativeLayout(layout), tensor.data, data);
   return { ...tensor, layout, data };

@@ -1,5 +1,5 @@
 // Which bytes of an object a part of its chunk needs, and what comes of them. Pure.
-import { planesOf } from '../codec/layout.js';
+import { canonicalLayout } from '../codec/layout.js';
 import { groupsOf, type ChunkDescription, type Selection } from '../codec/coders/coder.js';
 import type { SectionTable } from '../container/object.js';
 import type { KvLayout } from '../types.js';
@@ -19,7 +19,6 @@ export interface PlannedPart {
   readonly selection: Selection;
   /** First token of the part inside the chunk. */
   readonly tokenBegin: number;
-  /** Canonical layout of the part. */
   readonly layout: KvLayout;
 }
 
@@ -29,8 +28,8 @@ export function checkPart(part: Part, layers: number): void {
   checkSpan('tokens', part.tokens, Infinity);
 }
 
-/** Throws a RangeError if the chunk ends before the part begins; an end beyond the chunk's is cut. */
-export function planPart(chunk: ChunkDescription, part: Part): PlannedPart {
+/** Throws a RangeError if the chunk ends before the part begins; an end beyond the chunk's is cut. In the chunk's own order only all tokens can be had. */
+export function planPart(chunk: ChunkDescription, part: Part, isStoredOrder: boolean): PlannedPart {
   const { layout, groupTokens } = chunk;
   const [layerBegin, layerEnd] = part.layers ?? [0, layout.layers];
   const [first, last] = part.tokens ?? [0, layout.tokens];
@@ -42,7 +41,7 @@ export function planPart(chunk: ChunkDescription, part: Part): PlannedPart {
   return {
     selection: { layerBegin, layerCount: layerEnd - layerBegin, groupBegin, groupCount: groupEnd - groupBegin },
     tokenBegin,
-    layout: partLayout(layout, layerBegin, layerEnd, tokens),
+    layout: ofLayers(isStoredOrder ? layout : { ...canonicalLayout(layout), tokens }, layerBegin, layerEnd),
   };
 }
 
@@ -79,16 +78,10 @@ function placeIn(ranges: readonly ByteRange[], offset: number): number {
   return before;
 }
 
-function partLayout(layout: KvLayout, layerBegin: number, layerEnd: number, tokens: number): KvLayout {
-  const { blockTokens: _, rope, ...rest } = layout;
-  const theta = typeof rope?.theta === 'object' && rope.theta.length > 1 ? rope.theta.slice(layerBegin, layerEnd) : rope?.theta;
-  return {
-    ...rest,
-    order: planesOf(layout) === 1 ? 'mla' : 'split',
-    layers: layerEnd - layerBegin,
-    tokens,
-    ...(rope && theta !== undefined && { rope: { ...rope, theta } }),
-  };
+function ofLayers(layout: KvLayout, begin: number, end: number): KvLayout {
+  const { rope } = layout;
+  const theta = typeof rope?.theta === 'object' && rope.theta.length > 1 ? rope.theta.slice(begin, end) : rope?.theta;
+  return { ...layout, layers: end - begin, ...(rope && theta !== undefined && { rope: { ...rope, theta } }) };
 }
 
 function checkSpan(name: string, span: Span | undefined, most: number): void {

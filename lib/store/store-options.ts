@@ -44,12 +44,14 @@ export interface PutTensorOptions extends StoreCallOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-/** Options of `fetch`. With a part, the result is canonical: `split`, or `mla` where layers have one plane. */
+/** Options of `fetch`. */
 export interface FetchOptions extends StoreCallOptions, Part {
   /** Quality of the objects to look for: `exact` never gives anything else. Default: the store's. */
   readonly quality?: string;
   /** Caller-owned memory for the tensor, exactly as long as it; after a miss it may hold anything. Default: allocated. */
   readonly into?: Uint8Array;
+  /** Gives `layers` in the order of the whole chunk; not with `tokens`, as blocks do not come apart. Default: parts are canonical, `split` or (where layers have one plane) `mla`. */
+  readonly storedOrder?: boolean;
 }
 
 /** Options of `lookup`. */
@@ -62,7 +64,7 @@ export const STORE_DEFAULTS = { ...ENCODE_DEFAULTS, ...DECODE_DEFAULTS, concurre
 
 const STORE_FIELDS = new Set(['namespace', 'connector', 'coder', 'groupTokens', 'verify', 'threads', 'concurrency', 'maxBytes', 'onCorrupt']);
 const PUT_FIELDS = new Set(['tokenIds', 'metadata', 'signal', 'deadlineMs']);
-const FETCH_FIELDS = new Set(['quality', 'into', 'layers', 'tokens', 'signal', 'deadlineMs']);
+const FETCH_FIELDS = new Set(['quality', 'into', 'layers', 'tokens', 'storedOrder', 'signal', 'deadlineMs']);
 
 /** Throws a TypeError or RangeError for the first option of `KvStore` that cannot be; the namespace checks itself. */
 export function checkStoreOptions(options: KvStoreOptions): void {
@@ -86,7 +88,10 @@ export function checkPutOptions(options: PutTensorOptions): void {
 /** Throws a TypeError for an option of `fetch` that cannot be. */
 export function checkFetchOptions(options: FetchOptions): void {
   refuseUnknown(options, FETCH_FIELDS);
-  if (options.into !== undefined) checkMemory('into', options.into);
+  const { into, storedOrder, tokens } = options;
+  if (into !== undefined) checkMemory('into', into);
+  if (storedOrder !== undefined && typeof storedOrder !== 'boolean') throw new TypeError(`expected \`storedOrder\` to be a boolean, got ${typeof storedOrder}`);
+  if (storedOrder && tokens !== undefined) throw new RangeError('expected no `tokens` with `storedOrder`: blocks of tokens do not come apart; ask for either');
 }
 
 function expectInteger(name: string, value: number | undefined, least: number): void {

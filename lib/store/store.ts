@@ -1,7 +1,7 @@
 import { withCancelFlag } from '../codec/cancel.js';
 import { encode, encodeBound } from '../codec/codec.js';
 import { wholeChunk } from '../codec/coders/coder.js';
-import { tensorBytes } from '../codec/layout.js';
+import { canonicalLayout, tensorBytes, unpackLayout } from '../codec/layout.js';
 import { rungOf } from '../codec/rungs.js';
 import { readPreamble } from '../container/object.js';
 import { KvError } from '../errors.js';
@@ -18,7 +18,7 @@ import { checkFetchOptions, checkPutOptions, checkStoreOptions, STORE_DEFAULTS, 
 import { checkStored, distrustOf } from './stored-value.js';
 import { openBytes, openByRange, openWhole, type ObjectPlace, type OpenObject } from './stored-object.js';
 import { checkLimit, timeLimit } from './time-limit.js';
-import { canonical, copyTokens } from './token-rows.js';
+import { canonical, copyTokens, isCanonical } from './token-rows.js';
 
 /** A tensor as it comes out of a store. */
 export interface FetchedTensor extends KvTensor {
@@ -226,7 +226,7 @@ export class KvStore {
   async #decode(object: OpenObject, key: string, options: FetchOptions): Promise<FetchedTensor> {
     this.#checkHeader(object, key, options);
     const { header, chunk } = object;
-    const part = isPart(options) ? planPart(chunk, options) : undefined;
+    const part = isPart(options) ? planPart(chunk, options, options.storedOrder ?? false) : undefined;
     const layout = part?.layout ?? chunk.layout;
     const bytes = tensorBytes(layout);
     const data = options.into ?? new Uint8Array(bytes);
@@ -246,7 +246,9 @@ export class KvStore {
       const whole = { layout: chunk.layout, data: buffer.subarray(0, tensorBytes(chunk.layout)) };
       await this.#decodeInto(object, whole, options);
       const from = { tensor: canonical(whole), layer: part.selection.layerBegin, token: part.tokenBegin };
-      copyTokens(from, { tensor, token: 0 }, tensor.layout.layers, tensor.layout.tokens);
+      const cut = isCanonical(tensor.layout) ? tensor : { layout: canonicalLayout(tensor.layout), data: new Uint8Array(tensor.data.byteLength) };
+      copyTokens(from, { tensor: cut, token: 0 }, cut.layout.layers, cut.layout.tokens);
+      if (cut !== tensor) tensor.data.set(unpackLayout(cut, tensor.layout).data);
     });
   }
 

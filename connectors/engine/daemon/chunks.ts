@@ -1,13 +1,11 @@
 // Chunks in and out of the store: what every end of the daemon (HTTP, lm://) does with one chunk, told to the observers and the presence table.
-import { asKvErrors, native } from '../../../lib/codec/native.js';
-import { checkLayout, tensorBytes, toNativeLayout } from '../../../lib/codec/layout.js';
+import { checkLayout, tensorBytes } from '../../../lib/codec/layout.js';
 import type { StorageConnector } from '../../../lib/store/connector.js';
 import { chunkKey, hasGeometry, layoutOf } from '../../../lib/store/namespace.js';
 import type { Span } from '../../../lib/store/part.js';
 import { openByRange } from '../../../lib/store/stored-object.js';
 import { distrustOf } from '../../../lib/store/stored-value.js';
 import { bufferPool } from '../../../lib/store/buffer-pool.js';
-import { isCanonical } from '../../../lib/store/token-rows.js';
 import type { KvLayout } from '../../../lib/types.js';
 import type { DaemonEvents, MissCause } from './events.js';
 import type { Meter } from './meter.js';
@@ -70,34 +68,22 @@ interface Wanted {
   readonly signal: AbortSignal;
 }
 
-/** Buffers kept for layers on their way into another order, and for headers. */
+/** Buffers kept for headers. */
 const POOLED = 8;
 
 export function makeChunks({ connector, stored, spaces, presence, meter, events, wasDamaged }: ChunksOptions): Chunks {
   const pool = bufferPool(POOLED);
 
-  async function read(wanted: Wanted): Promise<'hit' | 'other_length' | 'absent'> {
-    const layout = layoutOfBytes(wanted.space, wanted.into.byteLength, wanted.part.layers);
-    if (layout === undefined) return 'other_length';
+  async function read({ space, part: { hash, layers }, into, signal }: Wanted): Promise<'hit' | 'other_length' | 'absent'> {
+    if (layoutOfBytes(space, into.byteLength, layers) === undefined) return 'other_length';
     try {
-      return (await readAs(layout, wanted)) ? 'hit' : 'absent';
+      const found = await spaces.storeOf(space).fetch(hash, { into, signal, ...(layers && { layers, storedOrder: true }) });
+      return found === undefined ? 'absent' : 'hit';
     } catch (error) {
       // The one RangeError left: the chunk is not as long as was asked for.
       if (error instanceof RangeError) return 'other_length';
       throw error;
     }
-  }
-
-  async function readAs(layout: KvLayout, { space, part: { hash, layers }, into, signal }: Wanted): Promise<boolean> {
-    const store = spaces.storeOf(space);
-    if (layers === undefined || isCanonical(layout)) return (await store.fetch(hash, { into, signal, ...(layers && { layers }) })) !== undefined;
-    // A part comes out of the store in canonical order.
-    return pool.use(into.byteLength, async (buffer) => {
-      const part = await store.fetch(hash, { into: buffer.subarray(0, into.byteLength), layers, signal });
-      if (part === undefined) return false;
-      asKvErrors(() => native().unpack(toNativeLayout(layout), part.data, into));
-      return true;
-    });
   }
 
   async function isStored({ digest, namespace }: Space, hash: string, layout: KvLayout, signal: AbortSignal): Promise<boolean> {

@@ -180,6 +180,9 @@ describe('fetch of a part', () => {
         const begin = tokens[0] - (tokens[0] % 16);
         const end = Math.min(layout.tokens, Math.ceil(tokens[1] / 16) * 16);
         expectBytes(part?.data, partOf(whole, layers, [begin, end]));
+        const inOrder = (await store.fetch(A, { layers, storedOrder: true })) ?? expect.fail();
+        expect(inOrder.layout).toEqual({ ...layout, layers: layers[1] - layers[0] });
+        expectBytes(packLayout(inOrder).data, partOf(whole, layers, [0, layout.tokens]));
       }),
       { numRuns: 25, seed: 1 },
     );
@@ -196,6 +199,10 @@ describe('fetch of a part', () => {
     const store = storeOf(memory());
     await store.put(A, tensorOf(SMALL));
     await expect(store.fetch(A, part)).rejects.toThrow(RangeError);
+  });
+
+  it('refuses tokens in the order of the whole chunk', async () => {
+    await expect(storeOf(memory()).fetch(A, { layers: [0, 1], tokens: [0, 16], storedOrder: true })).rejects.toThrow('storedOrder');
   });
 
   it('refuses a part of bytes, whose layout nobody knows', async () => {
