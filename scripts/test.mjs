@@ -37,6 +37,7 @@ if (wanted.includes('vitest')) {
     ['redis-server', 'Redis is tested as version 6.2 alone, from PyPI, and not over TLS.'],
     ['iptables', 'connectors are not tested on a network that loses packets.'],
     ['chromium', 'the live page of the daemon is not tested in a browser.'],
+    ['ffmpeg', 'streams of coder hevc are not decoded as docs/format.md says.'],
   ]) {
     if (!(await provideProgram(program, program, `Without it ${loss}`))) console.log(`No ${program}: ${loss}`);
   }
