@@ -268,7 +268,7 @@ Napi::Value Addon::SetReceiveThreshold(const Napi::CallbackInfo& info) {
     Napi::TypeError::New(env, "expected a socket's descriptor and a number of bytes").ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  return Napi::Boolean::New(env, set_receive_threshold(info[0].As<Napi::Number>().Int32Value(), info[1].As<Napi::Number>().Int32Value()) == 0);
+  return Napi::Boolean::New(env, set_receive_threshold(info[0].As<Napi::Number>().Int32Value(), info[1].As<Napi::Number>().Int32Value()));
 }
 
 // forceScalar(boolean): for tests and benchmarks

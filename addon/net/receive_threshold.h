@@ -4,7 +4,7 @@
 
 namespace kvreel {
 
-// Returns 0 or errno. The end of the connection, an error, and a system that would take no more wake the reader too.
-int set_receive_threshold(int socket, int bytes) noexcept;
+// Whether the system took it. The end of the connection, an error, and a system that would take no more wake the reader too.
+bool set_receive_threshold(int socket, int bytes) noexcept;
 
 }  // namespace kvreel
