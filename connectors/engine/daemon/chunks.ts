@@ -1,5 +1,5 @@
 // Chunks in and out of the store: what every end of the daemon (HTTP, lm://) does with one chunk, told to the observers and the presence table.
-import { checkLayout, tensorBytes } from '../../../lib/codec/layout.js';
+import { checkLayout } from '../../../lib/codec/layout.js';
 import type { StorageConnector } from '../../../lib/store/connector.js';
 import { chunkKey, hasGeometry, layoutOf } from '../../../lib/store/namespace.js';
 import type { Span } from '../../../lib/store/part.js';
@@ -75,7 +75,9 @@ export function makeChunks({ connector, stored, spaces, presence, meter, events,
   const pool = bufferPool(POOLED);
 
   async function read({ space, part: { hash, layers }, into, signal }: Wanted): Promise<'hit' | 'other_length' | 'absent'> {
-    if (layoutOfBytes(space, into.byteLength, layers) === undefined) return 'other_length';
+    const all = space.namespace.geometry.layers;
+    const [begin, end] = layers ?? [0, all];
+    if (layoutOfBytes(space, (into.byteLength * all) / (end - begin)) === undefined) return 'other_length';
     try {
       const found = await spaces.storeOf(space).fetch(hash, { into, signal, ...(layers && { layers, storedOrder: true }) });
       return found === undefined ? 'absent' : 'hit';
@@ -155,17 +157,12 @@ export function makeChunks({ connector, stored, spaces, presence, meter, events,
 }
 
 /** The layout of so many bytes in the space's own order; undefined where none has so many. */
-function layoutOfBytes({ namespace, tokenBytes }: Space, bytes: number, layers?: Span): KvLayout | undefined {
-  const { geometry } = namespace;
-  const count = layers ? layers[1] - layers[0] : geometry.layers;
-  const tokens = (bytes * geometry.layers) / (tokenBytes * count);
-  const theta = geometry.rope?.theta;
-  const rope = geometry.rope && { ...geometry.rope, theta: layers && typeof theta === 'object' && theta.length > 1 ? theta.slice(...layers) : geometry.rope.theta };
-  const layout = layoutOf({ ...geometry, layers: count, ...(rope && { rope }) }, tokens);
+function layoutOfBytes({ namespace, tokenBytes }: Space, bytes: number): KvLayout | undefined {
+  const layout = layoutOf(namespace.geometry, bytes / tokenBytes);
   try {
     checkLayout(layout);
   } catch {
     return undefined;
   }
-  return tensorBytes(layout) === bytes ? layout : undefined;
+  return layout;
 }
